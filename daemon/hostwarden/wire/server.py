@@ -1,0 +1,117 @@
+"""hostwardend's end of the sockets: ``serve(run_dir, handlers)`` answers on four, each with its role's calls."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from hostwarden.wire import hostwarden_pb2 as pb
+from hostwarden.wire import roles, rpc, sockets
+from hostwarden.wire.relay import Entrance, Relay
+from hostwarden.wire.roles import DOORS, READY_ONLY, Peer, Role
+from hostwarden.wire.rpc import Call, Guard
+
+SERVICE = "hostwarden.v1.Host"
+
+
+class HostHandlers(Protocol):
+    """What the daemon answers. Called from worker threads, several at once; raises WireError to say no.
+
+    The peer's role is one that may make the call; anything finer (whose child is it, whose agent) is the handler's.
+    A stream must end soon after ``call.is_active()`` turns false, or its worker is lost to others.
+    """
+
+    def status(self, request: pb.StatusRequest, peer: Peer, call: Call) -> pb.StatusReply: ...
+    def doctor(self, request: pb.DoctorRequest, peer: Peer, call: Call) -> pb.JsonReply: ...
+    def ps(self, request: pb.PsRequest, peer: Peer, call: Call) -> Iterator[pb.JsonReply]: ...
+    def events(self, request: pb.EventsRequest, peer: Peer, call: Call) -> Iterator[pb.RecordLine]: ...
+    def bind(self, request: pb.BindRequest, peer: Peer, call: Call) -> pb.BindReply: ...
+    def adopt(self, request: pb.AdoptRequest, peer: Peer, call: Call) -> pb.AdoptReply: ...
+    def kill(self, request: pb.KillRequest, peer: Peer, call: Call) -> pb.KillReply: ...
+    def release(self, request: pb.ReleaseRequest, peer: Peer, call: Call) -> pb.ReleaseReply: ...
+    def reload(self, request: pb.ReloadRequest, peer: Peer, call: Call) -> pb.ReloadReply: ...
+    def arm(self, request: pb.ArmRequest, peer: Peer, call: Call) -> pb.ArmReply: ...
+
+
+class Server:
+    """The four sockets in ``run_dir``. Nobody can connect before ``start``; ``stop`` removes them."""
+
+    def __init__(self, run_dir: Path, handlers: HostHandlers) -> None:
+        self._run_dir = run_dir
+        self._handlers = handlers
+        self._lock = -1
+        self._relay: Relay | None = None
+        self._servers: list[rpc.InnerServer] = []
+        self._inodes: dict[Path, int] = {}
+
+    def start(self) -> None:
+        """Opens the sockets and answers. Raises SocketInUse, SocketProblem; then nothing is left open."""
+        inner = sockets.prepare_folder(self._run_dir)
+        self._lock = sockets.lock_folder(inner)
+        entrances: list[Entrance] = []
+        try:
+            for role in Role:
+                entrances.append(self._entrance(role, inner))
+        except BaseException:
+            for entrance in entrances:
+                entrance.listener.close()
+            self.stop()
+            raise
+        self._relay = Relay(entrances)
+        for role, entrance in zip(Role, entrances, strict=True):
+            made = self._inner_server(role, entrance, self._relay)
+            made.start()
+            self._servers.append(made)
+        self._relay.start()
+
+    def stop(self) -> None:
+        """Ends all calls, closes and removes the sockets. Can be called twice."""
+        for path, inode in self._inodes.items():
+            sockets.remove(path, inode)
+        self._inodes.clear()
+        rpc.stop_all(self._servers)
+        self._servers.clear()
+        if self._relay is not None:
+            self._relay.stop()
+            self._relay = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _entrance(self, role: Role, inner: Path) -> Entrance:
+        door = DOORS[role]
+        path = self._run_dir / door.file
+        group = sockets.group_id(door.group)
+        # Without its group the socket is root's alone: 0660 root:root would give it to whoever has gid 0.
+        mode = door.mode if door.group is None or group is not None else door.mode & 0o700
+        listener = sockets.listen(path, mode, group, inner)
+        self._inodes[path] = path.lstat().st_ino
+        return Entrance(role, listener, inner / f"{role}.grpc", door.limits)
+
+    def _inner_server(self, role: Role, entrance: Entrance, relay: Relay) -> rpc.InnerServer:
+        guard = Guard(relay.peer_of, lambda call: roles.refusal(role, call), entrance.limits.streams)
+        return rpc.InnerServer(entrance.inner, SERVICE, _calls(guard, self._handlers), entrance.limits)
+
+
+def _calls(guard: Guard, handlers: HostHandlers) -> dict[str, Any]:
+    def status(request: pb.StatusRequest, peer: Peer, call: Call) -> pb.StatusReply:
+        reply = handlers.status(request, peer, call)
+        return pb.StatusReply(ready=reply.ready) if peer.role in READY_ONLY else reply
+
+    return {
+        "Status": guard.unary("Status", pb.StatusRequest, status),
+        "Doctor": guard.unary("Doctor", pb.DoctorRequest, handlers.doctor),
+        "Ps": guard.stream("Ps", pb.PsRequest, handlers.ps),
+        "Events": guard.stream("Events", pb.EventsRequest, handlers.events),
+        "Bind": guard.unary("Bind", pb.BindRequest, handlers.bind),
+        "Adopt": guard.unary("Adopt", pb.AdoptRequest, handlers.adopt),
+        "Kill": guard.unary("Kill", pb.KillRequest, handlers.kill),
+        "Release": guard.unary("Release", pb.ReleaseRequest, handlers.release),
+        "Reload": guard.unary("Reload", pb.ReloadRequest, handlers.reload),
+        "Arm": guard.unary("Arm", pb.ArmRequest, handlers.arm),
+    }
+
+
+def serve(run_dir: Path, handlers: HostHandlers) -> Server:
+    """A server of ``handlers`` on the sockets in ``run_dir``, not started."""
+    return Server(run_dir, handlers)
