@@ -1,0 +1,39 @@
+"""Which words a policy may use where, which come in a later version, and what to say to any other word."""
+
+import difflib
+import re
+from collections.abc import Collection
+
+from hostwarden.policy.words import Verdict
+
+VERDICTS = (Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.KILL)
+VERDICT_WORDS = tuple(str(verdict) for verdict in VERDICTS)
+TOP_KEYS = ("policy", "for", "mode", "rules", "otherwise", "record")
+CONDITIONS = ("path", "argv", "to", "user", "except", "why")
+RULE_KEYS = VERDICT_WORDS + CONDITIONS
+
+# Words of the language (design section 6) that this version refuses by name: a policy written for a later version must
+# not be taken for a weaker one.
+LATER_TOP_KEYS = ("paths", "on_record_loss")
+LATER_VERDICTS = ("hold", "freeze", "limit", "once", "mark", "unmark")
+LATER_CONDITIONS = ("on", "when", "unless", "timeout", "then", "rate", "bytes", "request", "within", "status", "sha256")
+LATER_RULE_KEYS = LATER_VERDICTS + LATER_CONDITIONS
+LATER_FILE_ACTIONS = ("delete", "rename", "link", "chmod", "chown", "mkdir", "mknod", "load", "mount")
+LATER_ACTIONS = (*LATER_FILE_ACTIONS, "listen", "bind", "ptrace", "signal", "resolve", "namespace", "http", "exit")
+
+_UNSAFE = re.compile(r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]")
+
+
+def quote(text: str) -> str:
+    """``text`` for a one-line message: control characters escaped, at most 60 characters."""
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return "`" + _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), shown) + "`"
+
+
+def unknown(kind: str, text: str, allowed: Collection[str], later: Collection[str] = ()) -> str:
+    """What to say about ``text``, which is not among ``allowed``."""
+    if text in later:
+        return f"{kind} {quote(text)} isn't in this version yet, expected one of {', '.join(allowed)}"
+    close = difflib.get_close_matches(text[:80].lower(), allowed, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(allowed)}"
+    return f"unknown {kind} {quote(text)}, {hint}"
