@@ -5,12 +5,17 @@ and ``[!a-z]`` one ASCII character of a set, ``{a,b}`` either. Nothing else is s
 In argv globs there are no components: ``*`` and ``?`` cross everything, and ``**`` is ``*``.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 MAX_EXPANSIONS = 256
 MAX_LENGTH = 4096
+MAX_NESTING = 16  # braces in braces
 SLASH = ord("/")
+_SPECIAL = re.compile(r"[][{},]")
+_ANCHOR = "a path glob starts with / or **/"
 
 
 class GlobError(ValueError):
@@ -22,7 +27,7 @@ class GlobError(ValueError):
 
 
 class Wild(Enum):
-    """``ONE`` is ``?``: a UTF-8 sequence, or a single byte of any value. ``MANY`` is ``*``: any bytes, none included."""
+    """``ONE`` is ``?``: a UTF-8 sequence, or a single byte of any value. ``MANY`` is ``*``: any bytes, none too."""
 
     ONE = "?"
     MANY = "*"
@@ -44,6 +49,7 @@ class Deep:
 
 
 DEEP = Deep()
+_LITERALS = tuple(OneOf(frozenset([byte])) for byte in range(256))  # shared: a policy holds a million of them
 Component = Deep | tuple[Node, ...]
 
 
@@ -60,26 +66,25 @@ class PathGlob:
 
 @dataclass(frozen=True)
 class ArgvGlob:
-    """A glob over the joined argv (words.join_argv)."""
+    """A glob over the joined argv (``hostwarden.policy.argv.join_argv``)."""
 
     nodes: tuple[Node, ...]
 
 
 def parse_path(text: str) -> list[PathGlob]:
     """The globs that ``text`` stands for, braces expanded. Raises GlobError."""
-    _check_length(text)
+    _check_text(text)
     if not text.startswith(("/", "**/", "{")) and text != "**":
-        raise GlobError(0, "a path glob starts with / or **/")
+        raise GlobError(0, _ANCHOR)
     return [_path(expanded, text) for expanded in expand(text)]
 
 
 def parse_argv(text: str) -> list[ArgvGlob]:
     """The argv globs that ``text`` stands for, braces expanded. Raises GlobError."""
-    _check_length(text)
     globs = []
     for expanded in expand(text):
         nodes: list[Node] = []
-        for node in _nodes(expanded, 0):
+        for node in _nodes(expanded, 0 if expanded == text else None, members=_ARGV_BYTES):
             if not (node is Wild.MANY and nodes and nodes[-1] is Wild.MANY):
                 nodes.append(node)
         globs.append(ArgvGlob(tuple(nodes)))
@@ -88,45 +93,68 @@ def parse_argv(text: str) -> list[ArgvGlob]:
 
 def expand(text: str) -> list[str]:
     """``a{b,c}d`` as ``abd`` and ``acd``; braces nest; those in brackets are literal. Raises GlobError."""
-    options, end = _alternatives(text, 0, nested=False)
+    _check_text(text)
+    options, end = _alternatives(text, 0, nesting=0)
     assert end == len(text)
     return options
 
 
-def _check_length(text: str) -> None:
+_ARGV_BYTES = frozenset(range(1, 128))
+_PATH_BYTES = _ARGV_BYTES - {SLASH}
+
+
+def _check_text(text: str) -> None:
     if not text:
         raise GlobError(0, "an empty glob matches nothing")
     if "\0" in text:
         raise GlobError(text.index("\0"), "a NUL byte can't be in a path or an argument")
     if len(text) > MAX_LENGTH:
         raise GlobError(MAX_LENGTH, f"longer than {MAX_LENGTH} characters")
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise GlobError(error.start, "a surrogate, which no file name in UTF-8 holds") from None
 
 
-def _alternatives(text: str, start: int, *, nested: bool) -> tuple[list[str], int]:
-    """Options from ``start`` to the closing brace (nested) or the end, and the offset behind them."""
+def _alternatives(text: str, start: int, *, nesting: int) -> tuple[list[str], int]:
+    """Options from ``start`` to the closing brace (if nested) or the end, and the offset behind them."""
+    if nesting > MAX_NESTING:
+        raise GlobError(start - 1, f"braces nest deeper than {MAX_NESTING}")
     done: list[str] = []
     current = [""]
     i = start
     while i < len(text):
         char = text[i]
         if char == "{":
-            inner, i = _alternatives(text, i + 1, nested=True)
+            inner, i = _alternatives(text, i + 1, nesting=nesting + 1)
+            # Counted before they are made: two braces of 256 options each would be 65,536 strings already.
+            _check_expansions(start, len(done) + len(current) * len(inner))
             current = [left + right for left in current for right in inner]
-        elif nested and char == ",":
+        elif nesting and char == ",":
             done, current, i = done + current, [""], i + 1
-        elif nested and char == "}":
+            _check_expansions(start, len(done) + 1)
+        elif nesting and char == "}":
             return done + current, i + 1
         elif char == "}":
             raise GlobError(i, "a } without its { (write [}] for a literal one)")
         else:
-            end = _end_of_set(text, i) if char == "[" else i + 1
+            end = _end_of_set(text, i) if char == "[" else _end_of_run(text, i)
             current = [left + text[i:end] for left in current]
             i = end
-        if len(done) + len(current) > MAX_EXPANSIONS:
-            raise GlobError(start, f"braces stand for more than {MAX_EXPANSIONS} globs")
-    if nested:
+    if nesting:
         raise GlobError(start - 1, "a { without its } (write [{] for a literal one)")
     return current, i
+
+
+def _check_expansions(offset: int, count: int) -> None:
+    if count > MAX_EXPANSIONS:
+        raise GlobError(offset, f"braces stand for more than {MAX_EXPANSIONS} globs")
+
+
+def _end_of_run(text: str, start: int) -> int:
+    """The offset of the next brace, comma or bracket behind ``start``."""
+    found = _SPECIAL.search(text, start + 1)
+    return found.start() if found else len(text)
 
 
 def _end_of_set(text: str, start: int) -> int:
@@ -138,36 +166,46 @@ def _end_of_set(text: str, start: int) -> int:
 
 
 def _path(expanded: str, original: str) -> PathGlob:
-    if not expanded.startswith("/") and not expanded.startswith("**"):
-        raise GlobError(0, "a path glob starts with / or **/")
-    if expanded != "/" and expanded.endswith("/"):
-        raise GlobError(len(original) - 1, "no slash at the end: a directory is named like a file, what is below it is /**")
+    """One glob without braces. Offsets are those of ``original`` as long as it had none, else its start."""
+    if not expanded.startswith(("/", "**")):
+        raise GlobError(0, _ANCHOR)
+    if expanded == "/":
+        return PathGlob(())
+    if expanded.endswith("/"):
+        message = "a slash at the end: a directory is named like a file, what is below it is /**"
+        raise GlobError(len(original) - 1, message)
     components: list[Component] = []
-    offset = 0
-    for part in expanded.split("/"):
+    offset: int | None = 0 if expanded == original else None
+    for i, part in enumerate(expanded.split("/")):
         if part == "**":
             if not (components and components[-1] is DEEP):
                 components.append(DEEP)
-        elif part:
-            if part in (".", ".."):
-                raise GlobError(offset, f"{part} never stands in the path of a file: rules see resolved paths")
-            if "**" in part and "[" not in part:
-                raise GlobError(offset + part.index("**"), "** stands alone between slashes (use * within a name)")
-            components.append(tuple(_nodes(part, offset)))
-        elif offset not in (0, len(expanded)) and expanded != "/":
-            raise GlobError(offset, "an empty component: // never stands in a resolved path")
-        offset += len(part) + 1
+        elif part or i:
+            components.append(_component(part, offset))
+        offset = None if offset is None else offset + len(part) + 1
     return PathGlob(tuple(components))
 
 
-def _nodes(text: str, offset: int) -> list[Node]:
+def _component(part: str, offset: int | None) -> tuple[Node, ...]:
+    if not part:
+        raise GlobError(offset or 0, "an empty component: // never stands in a resolved path")
+    if part in (".", ".."):
+        raise GlobError(offset or 0, f"{part} never stands in the path of a file: rules see resolved paths")
+    nodes = tuple(_nodes(part, offset, members=_PATH_BYTES))
+    if any(left is right is Wild.MANY for left, right in pairwise(nodes)):
+        raise GlobError(0 if offset is None else offset + part.find("**"), "** stands alone between slashes")
+    return nodes
+
+
+def _nodes(text: str, offset: int | None, *, members: frozenset[int]) -> list[Node]:
+    """The nodes of a text without braces; a set may hold ``members``. ``offset`` None: where it stands is unknown."""
     nodes: list[Node] = []
     i = 0
     while i < len(text):
         char = text[i]
         if char == "[":
             end = _end_of_set(text, i)
-            nodes.append(_set(text[i + 1 : end - 1], offset + i))
+            nodes.append(_set(text[i + 1 : end - 1], 0 if offset is None else offset + i, members))
             i = end
             continue
         if char == "*":
@@ -175,28 +213,30 @@ def _nodes(text: str, offset: int) -> list[Node]:
         elif char == "?":
             nodes.append(Wild.ONE)
         else:
-            nodes.extend(OneOf(frozenset([byte])) for byte in char.encode("utf-8", "surrogateescape"))
+            nodes.extend(_LITERALS[byte] for byte in char.encode("utf-8", "surrogateescape"))
         i += 1
     return nodes
 
 
-def _set(body: str, offset: int) -> OneOf:
+def _set(body: str, offset: int, members: frozenset[int]) -> OneOf:
+    """The set between the brackets, within ``members`` (a range may span the slash, which no component holds)."""
     negated = body.startswith("!")
     body = body[1:] if negated else body
     if not body.isascii():
         raise GlobError(offset, "a set [...] holds ASCII characters only (use {a,b} for others)")
-    members: set[int] = set()
+    named: set[int] = set()
     i = 0
     while i < len(body):
         if i + 2 < len(body) and body[i + 1] == "-":
             low, high = ord(body[i]), ord(body[i + 2])
             if low > high:
                 raise GlobError(offset, f"the range {body[i : i + 3]} runs backwards")
-            members.update(range(low, high + 1))
+            named.update(range(low, high + 1))
             i += 3
         else:
-            members.add(ord(body[i]))
+            named.add(ord(body[i]))
             i += 1
-    if negated:
-        members = set(range(1, 128)) - members
-    return OneOf(frozenset(members))
+    found = members - named if negated else members & named
+    if not found:
+        raise GlobError(offset, "an empty set matches nothing")
+    return OneOf(found)

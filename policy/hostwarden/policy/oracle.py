@@ -117,9 +117,8 @@ def matches(rule: Rule, action: Action, attempt: Attempt) -> bool:
 
 def is_unread(rule: Rule, action: Action, attempt: Attempt) -> bool:
     """Whether ``rule`` counts because it asks for an argv that couldn't be read."""
-    asks = rule.argv is not None or bool(rule.except_argv)
-    unread = action is Action.EXEC and attempt.argv is None
-    return asks and unread and action in rule.actions and _user_matches(rule, attempt) and rule.verdict > Verdict.ALLOW
+    unread = action is Action.EXEC and attempt.argv is None and rule.argv is not None
+    return unread and action in rule.actions and _user_matches(rule, attempt) and rule.verdict > Verdict.ALLOW
 
 
 def record_mode(policies: Sequence[Policy], action: Action) -> RecordMode:
@@ -132,12 +131,12 @@ def _user_matches(rule: Rule, attempt: Attempt) -> bool:
 
 
 def _path_matches(rule: Rule, attempt: Attempt) -> bool:
-    if rule.path_globs is None and not rule.except_path:
+    globs, path = rule.path_globs, attempt.path
+    if globs is None and not rule.except_path:
         return True
-    path = attempt.path
     if path is None:
         return False
-    wanted = rule.path_globs is None or any(match_path(glob, path) for glob in rule.path_globs)
+    wanted = globs is None or any(match_path(glob, path) for glob in globs)
     return wanted and not any(match_path(glob, path) for glob in rule.except_path_globs)
 
 
