@@ -12,12 +12,14 @@ Adopting a log takes a pass over its last segment, not over years.
 """
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
@@ -44,6 +46,7 @@ from hostwarden.records.segments import (
 _MAX_TORN_HEADER = 4096  # bytes: a newest segment without a whole first line is a crash, if it isn't larger than this
 _CANDIDATES = 8  # checkpoints tried from the end of a segment; a crash can spoil one
 _MAX_CACHE = 1 << 16  # bytes
+_CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -246,16 +249,28 @@ def _cut(path: Path, offset: int, sequence: int) -> Recovery | None:
         if size == offset:
             return None
         file.seek(offset)
-        rest = file.read(size - offset)  # at most about a second of records
-        saved: Path | None = path.with_name(f"{sequence + 1:020d}-{sha256(rest).hexdigest()[:8]}.cut")
-        assert saved is not None
-        try:
-            replace_file(saved, rest, 0o640)
-        except OSError:
-            saved = None
+        lines, last = 0, b"\n"
+        while chunk := file.read(_CHUNK):
+            lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+        saved = _keep(file, offset, path.with_name(f"{sequence + 1:020d}-{size - offset}.cut"))
         os.ftruncate(file.fileno(), offset)
         os.fsync(file.fileno())
-    return Recovery(len(rest), rest.count(b"\n") + (not rest.endswith(b"\n")), saved)
+    return Recovery(size - offset, lines + (last != b"\n"), saved)
+
+
+def _keep(file: BinaryIO, offset: int, path: Path) -> Path | None:
+    """Copy what is behind ``offset``; None if there is no space for it, which is no reason not to start."""
+    try:
+        with path.open("wb") as copy:
+            file.seek(offset)
+            shutil.copyfileobj(file, copy, _CHUNK)
+            os.fchmod(copy.fileno(), 0o640)
+            copy.flush()
+            os.fsync(copy.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
+    return path
 
 
 def _damaged(path: Path, what: str) -> LogError:
