@@ -95,7 +95,7 @@ class Guard:
         """gRPC's handler of a call with a stream each way; ``handler`` gets an iterator of messages or Malformed."""
 
         def behaviour(messages: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            yield from self._answers(name, messages, context, handler)
+            yield from self._answers(name, _until_gone(messages), context, handler)
 
         return grpc.stream_stream_rpc_method_handler(behaviour, tolerant(request), serialise)
 
@@ -131,6 +131,14 @@ class Guard:
         if isinstance(message, Malformed):
             raise WireError(Code.INVALID, f"{name.lower()}: {message.reason}", "command and daemon differ in version?")
         return peer
+
+
+def _until_gone(messages: Iterator[Any]) -> Iterator[Any]:
+    """What the peer sends, to its end or to the peer's; gRPC raises when a peer goes away, which is nobody's error."""
+    try:
+        yield from messages
+    except grpc.RpcError:
+        return
 
 
 def _abort(context: grpc.ServicerContext, name: str, error: Exception) -> Never:
