@@ -15,7 +15,7 @@ MAX_LENGTH = 4096
 MAX_NESTING = 16  # braces in braces
 SLASH = ord("/")
 _SPECIAL = re.compile(r"[][{},]")
-_ANCHOR = "a path glob starts with / or **/"
+_ANCHOR = "not anchored, expected / or **/ at the start"
 
 
 class GlobError(ValueError):
@@ -105,21 +105,21 @@ _PATH_BYTES = _ARGV_BYTES - {SLASH}
 
 def _check_text(text: str) -> None:
     if not text:
-        raise GlobError(0, "an empty glob matches nothing")
+        raise GlobError(0, "an empty glob, expected at least one character")
     if "\0" in text:
-        raise GlobError(text.index("\0"), "a NUL byte can't be in a path or an argument")
+        raise GlobError(text.index("\0"), "a NUL byte, expected what a path or an argument can hold")
     if len(text) > MAX_LENGTH:
-        raise GlobError(MAX_LENGTH, f"longer than {MAX_LENGTH} characters")
+        raise GlobError(MAX_LENGTH, f"{len(text)} characters, expected at most {MAX_LENGTH}")
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise GlobError(error.start, "a surrogate, which no file name in UTF-8 holds") from None
+        raise GlobError(error.start, "a surrogate, expected text in UTF-8") from None
 
 
 def _alternatives(text: str, start: int, *, nesting: int) -> tuple[list[str], int]:
     """Options from ``start`` to the closing brace (if nested) or the end, and the offset behind them."""
     if nesting > MAX_NESTING:
-        raise GlobError(start - 1, f"braces nest deeper than {MAX_NESTING}")
+        raise GlobError(start - 1, f"braces nest deeper, expected at most {MAX_NESTING} levels")
     done: list[str] = []
     current = [""]
     i = start
@@ -136,19 +136,19 @@ def _alternatives(text: str, start: int, *, nesting: int) -> tuple[list[str], in
         elif nesting and char == "}":
             return done + current, i + 1
         elif char == "}":
-            raise GlobError(i, "a } without its { (write [}] for a literal one)")
+            raise GlobError(i, "a } without its {, expected [}] for a literal one")
         else:
             end = _end_of_set(text, i) if char == "[" else _end_of_run(text, i)
             current = [left + text[i:end] for left in current]
             i = end
     if nesting:
-        raise GlobError(start - 1, "a { without its } (write [{] for a literal one)")
+        raise GlobError(start - 1, "a { without its }, expected [{] for a literal one")
     return current, i
 
 
 def _check_expansions(offset: int, count: int) -> None:
     if count > MAX_EXPANSIONS:
-        raise GlobError(offset, f"braces stand for more than {MAX_EXPANSIONS} globs")
+        raise GlobError(offset, f"braces stand for too many globs, expected at most {MAX_EXPANSIONS}")
 
 
 def _end_of_run(text: str, start: int) -> int:
@@ -161,7 +161,7 @@ def _end_of_set(text: str, start: int) -> int:
     body = start + 2 if text[start + 1 : start + 2] == "!" else start + 1
     end = text.find("]", body + 1)  # a ] right at the start is a member
     if end < 0:
-        raise GlobError(start, "a [ without its ] (write [[] for a literal one)")
+        raise GlobError(start, "a [ without its ], expected [[] for a literal one")
     return end + 1
 
 
@@ -172,7 +172,7 @@ def _path(expanded: str, original: str) -> PathGlob:
     if expanded == "/":
         return PathGlob(())
     if expanded.endswith("/"):
-        message = "a slash at the end: a directory is named like a file, what is below it is /**"
+        message = "a slash at the end, expected a directory to be named like a file (what is below it is /**)"
         raise GlobError(len(original) - 1, message)
     components: list[Component] = []
     offset: int | None = 0 if expanded == original else None
@@ -188,12 +188,14 @@ def _path(expanded: str, original: str) -> PathGlob:
 
 def _component(part: str, offset: int | None) -> tuple[Node, ...]:
     if not part:
-        raise GlobError(offset or 0, "an empty component: // never stands in a resolved path")
+        raise GlobError(offset or 0, "two slashes, expected one: rules see resolved paths")
     if part in (".", ".."):
-        raise GlobError(offset or 0, f"{part} never stands in the path of a file: rules see resolved paths")
+        raise GlobError(offset or 0, f"{part} as a name, expected none: rules see resolved paths")
     nodes = tuple(_nodes(part, offset, members=_PATH_BYTES))
     if any(left is right is Wild.MANY for left, right in pairwise(nodes)):
-        raise GlobError(0 if offset is None else offset + part.find("**"), "** stands alone between slashes")
+        raise GlobError(
+            0 if offset is None else offset + part.find("**"), "** within a name, expected it alone between slashes"
+        )
     return nodes
 
 
@@ -223,14 +225,14 @@ def _set(body: str, offset: int, members: frozenset[int]) -> OneOf:
     negated = body.startswith("!")
     body = body[1:] if negated else body
     if not body.isascii():
-        raise GlobError(offset, "a set [...] holds ASCII characters only (use {a,b} for others)")
+        raise GlobError(offset, "a set [...] with other than ASCII characters, expected {a,b} for those")
     named: set[int] = set()
     i = 0
     while i < len(body):
         if i + 2 < len(body) and body[i + 1] == "-":
             low, high = ord(body[i]), ord(body[i + 2])
             if low > high:
-                raise GlobError(offset, f"the range {body[i : i + 3]} runs backwards")
+                raise GlobError(offset, f"the range {body[i : i + 3]} runs backwards, expected {body[i + 2]}-{body[i]}")
             named.update(range(low, high + 1))
             i += 3
         else:
@@ -238,5 +240,5 @@ def _set(body: str, offset: int, members: frozenset[int]) -> OneOf:
             i += 1
     found = members - named if negated else members & named
     if not found:
-        raise GlobError(offset, "an empty set matches nothing")
+        raise GlobError(offset, "a set that holds nothing, expected at least one character")
     return OneOf(found)

@@ -14,7 +14,8 @@ from hostwarden.policy.vocabulary import quote
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 8  # a policy needs 5; libyaml's composer recurses in C, without a limit of its own
 MAX_ERRORS = 200  # of one file: the rest would not be read anyway
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What YAML can't hold, and what it takes for a line's end but editors (and our line numbers) don't.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\r(?!\n)")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Reader:
         """Note a `#word` that YAML cut off an unquoted scalar (`ask in #releases`)."""
         end = node.end_mark
         cut = re.match(r" +#\S*", self._lines[end.line][end.column :]) if end.line < len(self._lines) else None
-        if cut and cut[0].strip() != "#" and isinstance(node, yaml.ScalarNode) and node.style is None:
+        if cut and cut[0].strip() != "#" and isinstance(node, yaml.ScalarNode) and not node.style:
             line, column = end.line + 1, end.column + 1
             message = f"{quote(cut[0].strip())} is a YAML comment, not part of the text: quote the sentence to keep it"
             self.notes.append(PolicyError(self.file, line, column, message))
@@ -92,6 +93,8 @@ class Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            if line > len(self._lines):  # behind a last line without a line feed
+                line, column = len(self._lines), len(self._lines[-1]) + 1
             self.error_at(line, column, f"not YAML: {self._explain(error, line)}")
         except yaml.YAMLError as error:
             self.error_at(1, 1, f"not YAML: {quote(str(error))}, expected {expected}")

@@ -1,7 +1,6 @@
 """Which words a policy may use where, which come in a later version, and what to say to any other word."""
 
 import difflib
-import re
 from collections.abc import Collection
 
 from hostwarden.policy.words import Verdict
@@ -21,13 +20,12 @@ LATER_RULE_KEYS = LATER_VERDICTS + LATER_CONDITIONS
 LATER_FILE_ACTIONS = ("delete", "rename", "link", "chmod", "chown", "mkdir", "mknod", "load", "mount")
 LATER_ACTIONS = (*LATER_FILE_ACTIONS, "listen", "bind", "ptrace", "signal", "resolve", "namespace", "http", "exit")
 
-_UNSAFE = re.compile(r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]")
-
 
 def quote(text: str) -> str:
     """``text`` for a one-line message: control characters escaped, at most 60 characters."""
     shown = text if len(text) <= 60 else text[:57] + "..."
-    return "`" + _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), shown) + "`"
+    safe = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    return f"`{''.join(safe)}`"
 
 
 def unknown(kind: str, text: str, allowed: Collection[str], later: Collection[str] = ()) -> str:

@@ -4,9 +4,14 @@ import os
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from hostwarden.policy.model import Policy
 from hostwarden.policy.parse import parse_policy
+
+# Two cores are shared with everything else that runs: an example's wall-clock time says nothing.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 USERS = {"alice": 1000, "bob": 1001, "root": 0}
 

@@ -94,26 +94,26 @@ def test_negated_sets_hold_no_slash_within_a_path() -> None:
     ("text", "offset", "message"),
     [
         ("", 0, "an empty glob"),
-        ("etc/shadow", 0, "starts with /"),
-        ("**foo/x", 0, "starts with /"),
+        ("etc/shadow", 0, "not anchored"),
+        ("**foo/x", 0, "not anchored"),
         ("/etc/", 4, "slash at the end"),
         ("/{a,b}/", 6, "slash at the end"),
-        ("//etc", 1, "empty component"),
-        ("/etc//x", 5, "empty component"),
+        ("//etc", 1, "two slashes"),
+        ("/etc//x", 5, "two slashes"),
         ("/a/../b", 3, "resolved paths"),
         ("/a/./b", 3, "resolved paths"),
-        ("/a/b**", 4, "** stands alone"),
-        ("/a**[b]", 2, "** stands alone"),
+        ("/a/b**", 4, "** within a name"),
+        ("/a**[b]", 2, "** within a name"),
         ("/a/[x", 3, "a [ without"),
         ("/a[]", 2, "a [ without"),
         ("/a/{b,c", 3, "a { without"),
         ("/a/b}", 4, "a } without"),
         ("/a[z-a]", 2, "runs backwards"),
         ("/a[ä]", 2, "ASCII"),
-        ("/a[!\x01-\x7f]", 2, "empty set"),
+        ("/a[!\x01-\x7f]", 2, "holds nothing"),
         ("/a\0b", 2, "NUL"),
         ("/a\ud800", 2, "surrogate"),
-        ("/" + "a" * MAX_LENGTH, MAX_LENGTH, "longer than"),
+        ("/" + "a" * MAX_LENGTH, MAX_LENGTH, "expected at most"),
         ("/" + "{" * 100, 17, "nest deeper"),
     ],
 )
@@ -138,9 +138,9 @@ def test_braces_cost_no_more_than_their_bound() -> None:
     assert len(expand(many)) == MAX_EXPANSIONS
     started = time.monotonic()
     for text in (many + "{a,b}", "x" * 3000 + "{" + "a," * 255 + "}" + "{" + "b," * 255 + "}", "{a,b}" * 800):
-        with pytest.raises(GlobError, match="more than"):
+        with pytest.raises(GlobError, match="too many"):
             expand(text)
-    with pytest.raises(GlobError, match="longer"):
+    with pytest.raises(GlobError, match="at most"):
         expand("[a]" * 400_000)
     assert time.monotonic() - started < 1
 
