@@ -1,0 +1,78 @@
+"""Policies to the kernel's tables: ``compile_profile``.
+
+The oracle states how is decided, ``tables`` what the kernel combines, and this package's tests hold both to the same
+answers. Where one path automaton is walked and no argv can change the outcome, `otherwise` is already in its states;
+else the kernel adds it, for it then depends on what the other walks cover.
+"""
+
+from collections.abc import Sequence
+
+from hostwarden.policy.budget import Budget
+from hostwarden.policy.build import Settings, path_pieces
+from hostwarden.policy.clauses import Clause, Clauses, CompileError, read
+from hostwarden.policy.evaluate import combine, say
+from hostwarden.policy.model import Policy
+from hostwarden.policy.nets import net_entries
+from hostwarden.policy.oracle import record_mode
+from hostwarden.policy.partition import argv_table, path_automata
+from hostwarden.policy.tables import MAX_JOINT, MAX_SUPERBLOCKS, Decision, Joint, Place, Profile
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Verdict
+
+__all__ = ["CompileError", "compile_profile"]
+
+
+def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[Place]]) -> Profile:
+    """The tables of agents to which ``policies`` apply, in this order, on a host with these superblocks.
+
+    Raises CompileError if they outgrow a bound of ``tables`` or take too long.
+    """
+    if len(superblocks) >= MAX_SUPERBLOCKS:
+        raise CompileError(f"{len(superblocks)} file systems are mounted, at most {MAX_SUPERBLOCKS - 1} fit")
+    laws = read(policies)
+    budget = Budget()
+    joint = _joint(laws)
+    settings = Settings(laws, superblocks, {clause.reason: bit for bit, clause in enumerate(joint)}, budget)
+    argv_clauses = [clause for clause in laws.of(Action.EXEC) if clause.asks_argv]
+    path_clauses = [clause for clause in laws.of(*FILE_ACTIONS) if clause.asks_path or not clause.asks_argv]
+    argv = argv_table(settings, argv_clauses)
+    foldable = frozenset(action for action in FILE_ACTIONS if argv is None or action is not Action.EXEC)
+    paths, is_folded = path_automata(settings, path_pieces(path_clauses), foldable)
+    left = [action for action in FILE_ACTIONS if not is_folded or action not in foldable]
+    return Profile(
+        reasons=laws.reasons,
+        paths=paths,
+        argv=argv,
+        joint=[Joint(clause.rule.verdict, clause.mode, clause.reason, clause.covered) for clause in joint],
+        otherwise={action: laws.otherwise[action] if action in left else [] for action in FILE_ACTIONS},
+        net=net_entries(laws, budget),
+        users=laws.users,
+        record={action: record_mode(policies, action) for action in Action},
+        enforced=frozenset(action for action in Action if _is_enforced(laws, action)),
+        argv_unread=_unread(argv_clauses),
+    )
+
+
+def _joint(laws: Clauses) -> list[Clause]:
+    """The clauses with path and argv, most severe first: their places are their bits."""
+    joint = [clause for clause in laws.of(Action.EXEC) if clause.is_joint]
+    if len(joint) > MAX_JOINT:
+        last = sorted(joint, key=lambda clause: clause.reason)[MAX_JOINT].rule.location
+        raise CompileError(f"{len(joint)} rules with both path and argv, at most {MAX_JOINT} fit: {last} is too many")
+    return sorted(joint, key=lambda clause: (-clause.rule.verdict, clause.reason))
+
+
+def _unread(argv_clauses: Sequence[Clause]) -> Decision:
+    """The severest verdict of rules that ask for an argv that can't be read, whoever the user is.
+
+    An allow is none: nobody is let through by hiding his arguments. Rules for other users count as well (the oracle
+    leaves them out): the table has one such decision, and this is the side on which it may be wrong.
+    """
+    severe = [clause for clause in argv_clauses if clause.rule.verdict > Verdict.ALLOW]
+    return combine(say(clause.rule.verdict, clause.reason, clause.mode) for clause in severe)
+
+
+def _is_enforced(laws: Clauses, action: Action) -> bool:
+    """Whether an enforcing policy can deny or kill for this action."""
+    rules = [(clause.mode, clause.rule.verdict) for clause in laws.of(action)]
+    rest = [(entry.mode, entry.verdict) for entry in laws.otherwise[action]]
+    return any(mode is Mode.ENFORCE and verdict >= Verdict.DENY for mode, verdict in [*rules, *rest])

@@ -1,0 +1,83 @@
+"""What the kernel makes of a profile's tables, step by step as the C side does it.
+
+``decide_profile`` mirrors ``decide.h`` and ``decide_net`` the longest-prefix look-up. Tests compare both with the
+oracle on one side and with the kernel on the other; the daemon asks them what a table would say.
+"""
+
+from collections.abc import Iterable
+
+from hostwarden.policy.tables import Automaton, Decision, NetEntry, Profile
+from hostwarden.policy.words import Action, Mode, Verdict
+
+
+def combine(decisions: Iterable[Decision]) -> Decision:
+    """The most severe verdict of each side; of equals, the reason with the lower number, and 0 (no reason) last."""
+    enforced = observed = (Verdict.ALLOW, 0)
+    covered = joint = 0
+    for decision in decisions:
+        enforced = stronger(enforced, (decision.enforced, decision.enforced_reason))
+        observed = stronger(observed, (decision.observed, decision.observed_reason))
+        covered |= decision.covered
+        joint |= decision.joint
+    return Decision(*enforced, *observed, covered, joint)
+
+
+def stronger(left: tuple[Verdict, int], right: tuple[Verdict, int]) -> tuple[Verdict, int]:
+    """The one of two (verdict, reason) that decides."""
+    if left[0] != right[0]:
+        return left if left[0] > right[0] else right
+    return left if 0 < left[1] <= right[1] or right[1] == 0 else right
+
+
+def say(verdict: Verdict, reason: int, mode: Mode) -> Decision:
+    """The decision that consists of one contribution."""
+    if mode is Mode.ENFORCE:
+        return Decision(enforced=verdict, enforced_reason=reason)
+    return Decision(observed=verdict, observed_reason=reason)
+
+
+def user_class(profile: Profile, uid: int) -> int:
+    """The user class of a uid."""
+    return profile.users.get(uid, 0)
+
+
+def decide_profile(
+    profile: Profile, row: int, user: int, relative: bytes, argv: bytes | None, action: Action
+) -> Decision:
+    """The verdict on a file action. ``row``: the superblock's start row; ``relative``: the path below its root;
+    ``argv``: for exec, the raw argument area without the last NUL, None if it can't be read.
+    """
+    found = combine(_final(automaton, row, user, relative, action) for automaton in profile.paths)
+    if action is Action.EXEC and profile.argv is not None:
+        if argv is None:
+            found = combine([found, profile.argv_unread])
+        else:
+            half = _final(profile.argv, 0, user, argv, action)
+            both = found.joint & half.joint
+            found = combine([found, half, *_joint(profile, both)])
+    rest = (entry for entry in profile.otherwise.get(action, ()) if not found.covered >> entry.policy & 1)
+    return combine([found, *(say(entry.verdict, entry.reason, entry.mode) for entry in rest)])
+
+
+def decide_net(profile: Profile, user: int, address: bytes, port: int, action: Action) -> Decision:
+    """The verdict on a network action. ``address``: 16 bytes, IPv4 as IPv4-mapped."""
+    named = any(entry.port == port for entry in profile.net)
+    key = port if named else None
+    holding = (entry for entry in profile.net if entry.user == user and entry.port == key and _contains(entry, address))
+    return max(holding, key=lambda entry: entry.length).decisions[action]
+
+
+def _final(automaton: Automaton, row: int, user: int, text: bytes, action: Action) -> Decision:
+    state = automaton.run(text, automaton.starts[row][user])
+    return automaton.decisions[automaton.output[state]][action]
+
+
+def _joint(profile: Profile, bits: int) -> Iterable[Decision]:
+    for index, joint in enumerate(profile.joint):
+        if bits >> index & 1:
+            yield combine([say(joint.verdict, joint.reason, joint.mode), Decision(covered=joint.covers)])
+
+
+def _contains(entry: NetEntry, address: bytes) -> bool:
+    shift = 128 - entry.length
+    return int.from_bytes(entry.prefix, "big") >> shift == int.from_bytes(address, "big") >> shift

@@ -1,0 +1,330 @@
+"""Tables against the oracle: the same verdict and the same reason, for every file action, user, place and argv."""
+
+import os
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostwarden.policy import automata, partition
+from hostwarden.policy.compile import CompileError, compile_profile
+from hostwarden.policy.evaluate import decide_profile, user_class
+from hostwarden.policy.globs import Deep, PathGlob, parse_argv, parse_path
+from hostwarden.policy.labels import Selector
+from hostwarden.policy.match import match_path
+from hostwarden.policy.model import ArgvPattern, PathPattern, Policy, Rule
+from hostwarden.policy.oracle import Attempt, Ruling, decide
+from hostwarden.policy.places import host_paths
+from hostwarden.policy.tables import PRIVATE, Decision, Place, Profile, Reason
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, RecordMode, Verdict
+
+EXAMPLES = int(os.environ.get("HOSTWARDEN_EXAMPLES", "200"))
+MakePolicy = Callable[..., Policy]
+T = TypeVar("T")
+UIDS = (0, 1000, 1001, 7)
+
+ROOT = [Place(b"", b"")]
+SUPERBLOCKS = [
+    ROOT,
+    [Place(b"", b""), Place(b"/a", b"/b/ab")],
+    [Place(b"/a", b"/b"), Place(b"/ab", b"")],
+    [Place(b"", b"/a/b")],
+    [],
+]
+
+PARTS = ["a", "b", "ab", ".e", "aé", "аb"]  # the last one is Cyrillic
+path_globs = st.lists(
+    st.one_of(st.sampled_from(PARTS), st.sampled_from(["**", "*", "a*", "?b", "*b", "[!a]?"])), min_size=1, max_size=3
+).map(lambda parts: "/" + "/".join(parts))
+path_patterns = path_globs.map(lambda text: PathPattern(text, 1, 1, tuple(parse_path(text))))
+argv_globs = st.lists(st.sampled_from(["a", "b", " ", "*", "?", "\\", "-f"]), min_size=1, max_size=5).map("".join)
+argv_patterns = argv_globs.map(lambda text: ArgvPattern(text, 1, 1, tuple(parse_argv(text))))
+paths = st.lists(st.sampled_from([*PARTS, "e", "abb", "\udcff"]), max_size=4).map(
+    lambda parts: b"".join(b"/" + part.encode("utf-8", "surrogateescape") for part in parts)
+)
+argvs = st.none() | st.lists(
+    st.sampled_from([b"a", b"b", b"a b", b"\\", b"-f", b"a\\ b", b""]), min_size=1, max_size=4
+).map(tuple)
+verdicts = st.sampled_from([Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.KILL])
+users = st.none() | st.lists(st.sampled_from([0, 1000, 1001]), min_size=1, unique=True).map(tuple)
+
+
+def some(elements: st.SearchStrategy[T], size: int) -> st.SearchStrategy[tuple[T, ...]]:
+    """One or more."""
+    return st.lists(elements, min_size=1, max_size=size).map(tuple)
+
+
+@st.composite
+def rules(draw: st.DrawFn, *, argv_users: bool) -> Rule:
+    """A rule for files, as the parser can make it."""
+    line = draw(st.integers(1, 99))
+    verdict = draw(verdicts)
+    path = draw(st.none() | some(path_patterns, 3))
+    except_path = draw(st.just(()) | some(path_patterns, 2))
+    argv = draw(st.none() | some(argv_patterns, 2))
+    if argv is None:
+        actions = draw(st.lists(st.sampled_from([*FILE_ACTIONS, Action.SEND]), min_size=1, max_size=3, unique=True))
+        if Action.SEND in actions:
+            path, except_path = None, ()
+        return Rule(
+            location=f"p.yaml:{line}", line=line, column=1, verdict=verdict, actions=tuple(actions), path=path,
+            except_path=except_path, users=draw(users),
+        )  # fmt: skip
+    return Rule(
+        location=f"p.yaml:{line}", line=line, column=1, verdict=verdict, actions=(Action.EXEC,), path=path,
+        except_path=except_path if path else (), argv=argv, except_argv=draw(st.just(()) | some(argv_patterns, 2)),
+        users=draw(users) if argv_users else None, why=draw(st.none() | st.just("because")),
+    )  # fmt: skip
+
+
+@st.composite
+def policies(draw: st.DrawFn, *, argv_users: bool = False) -> Policy:
+    """A policy for files."""
+    return Policy(
+        name=draw(st.sampled_from(["p", "q"])),
+        digest="0" * 64,
+        file="p.yaml",
+        selector=Selector(),
+        mode=draw(st.sampled_from(Mode)),
+        rules=tuple(draw(st.lists(rules(argv_users=argv_users), max_size=4))),
+        otherwise=draw(st.dictionaries(st.sampled_from(FILE_ACTIONS), verdicts)),
+        record={},
+        places={},
+    )
+
+
+def by_tables(
+    profile: Profile, row: int, uid: int, path: bytes, argv: Sequence[bytes] | None, action: Action
+) -> Ruling:
+    """The tables' decision in the oracle's words."""
+    raw = None if argv is None else b"\0".join(argv)
+    found = decide_profile(profile, row, user_class(profile, uid), path, raw, action)
+    return Ruling(
+        found.enforced,
+        profile.reasons[found.enforced_reason],
+        found.observed,
+        profile.reasons[found.observed_reason],
+    )
+
+
+EVERYTHING = PathPattern("/**", 1, 1, tuple(parse_path("/**")))
+NO_PATH = PathPattern("/impossible", 1, 1, tuple(parse_path("/impossible")))
+
+
+def resolved(policy: Policy, places: Sequence[Place], relative: bytes) -> Policy:
+    """The policy whose path conditions are answered already, for a file with any number of names: so the oracle, which
+    knows one name, can be asked about it.
+    """
+    names = host_paths(relative, places)
+
+    def is_met(globs: Sequence[PathGlob]) -> bool:
+        floating = [glob for glob in globs if isinstance(glob.components[0], Deep)]
+        return any(match_path(glob, name) for glob in globs for name in names) or (
+            not names and any(match_path(glob, relative) for glob in floating)
+        )
+
+    answered = []
+    for rule in policy.rules:
+        wanted = rule.path_globs is None or is_met(rule.path_globs)
+        met = wanted and not is_met(rule.except_path_globs)
+        asks = rule.path is not None or bool(rule.except_path)
+        change = {"path": (EVERYTHING if met else NO_PATH,), "except_path": ()} if asks else {}
+        answered.append(rule.model_copy(update=change))
+    return policy.model_copy(update={"rules": tuple(answered)})
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(policies(), max_size=3), st.lists(st.tuples(paths, argvs), min_size=1, max_size=12))
+def test_host_paths_are_decided_as_by_the_oracle(
+    found: list[Policy], attempts: list[tuple[bytes, tuple[bytes, ...] | None]]
+) -> None:
+    profile = compile_profile(found, [ROOT])
+    for path, argv in attempts:
+        for action in FILE_ACTIONS:
+            for uid in UIDS:
+                attempt = Attempt(action, path=path, argv=argv, uid=uid)
+                assert by_tables(profile, 1, uid, path, argv, action) == decide(found, attempt), attempt
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(policies(argv_users=True), max_size=3), st.lists(st.tuples(paths, argvs), min_size=1, max_size=6))
+def test_other_names_and_no_names(found: list[Policy], attempts: list[tuple[bytes, tuple[bytes, ...] | None]]) -> None:
+    profile = compile_profile(found, SUPERBLOCKS)
+    for path, argv in attempts:
+        for row, places in enumerate([[], *SUPERBLOCKS]):
+            answered = [resolved(policy, places, path) for policy in found]
+            for action in FILE_ACTIONS:
+                for uid in UIDS:
+                    if argv is None and action is Action.EXEC:
+                        continue  # rules of other users count, too: see test_unread_argv_for_users
+                    attempt = Attempt(action, path=b"/x", argv=argv, uid=uid)
+                    assert by_tables(profile, row, uid, path, argv, action) == decide(answered, attempt), attempt
+
+
+@settings(max_examples=EXAMPLES // 4 + 1, deadline=None)
+@given(st.lists(policies(), min_size=1, max_size=2), st.lists(paths, min_size=1, max_size=10), st.integers(8, 40))
+def test_several_automata_decide_as_one(found: list[Policy], relatives: list[bytes], bound: int) -> None:
+    whole = compile_profile(found, [ROOT])
+    original = automata.MAX_STATES
+    automata.MAX_STATES = bound
+    try:
+        parts = compile_profile(found, [ROOT])
+    except CompileError:
+        return  # so small a bound is too small for one glob
+    finally:
+        automata.MAX_STATES = original
+    for path in relatives:
+        for action in FILE_ACTIONS:
+            for uid in UIDS:
+                expected = by_tables(whole, 1, uid, path, (b"a", b"b"), action)
+                assert by_tables(parts, 1, uid, path, (b"a", b"b"), action) == expected
+
+
+@settings(max_examples=EXAMPLES // 4 + 1, deadline=None)
+@given(st.lists(policies(), max_size=2))
+def test_tables_hold_together(found: list[Policy]) -> None:
+    profile = compile_profile(found, SUPERBLOCKS)
+    n_users = max(profile.users.values(), default=0) + 1
+    for automaton in [*profile.paths, *([profile.argv] if profile.argv else [])]:
+        assert len(automaton.classes) == 256
+        assert len(automaton.next) == automaton.n_states << automaton.shift
+        assert max(automaton.next) < automaton.n_states
+        assert max(automaton.output) < len(automaton.decisions)
+        assert isinstance(automaton.next, array)
+        assert automaton.next.typecode == "H"
+        assert all(set(row) == set(FILE_ACTIONS) for row in automaton.decisions)
+        assert all(len(row) == n_users for row in automaton.starts)
+    for automaton in profile.paths:
+        assert len(automaton.starts) == 1 + len(SUPERBLOCKS)
+        nul = automaton.classes[0]
+        assert all(
+            automaton.next[(state << automaton.shift) | nul] == state for state in range(automaton.n_states)
+        )  # the kernel pads with NUL
+
+
+def only(decision: Decision) -> tuple[Verdict, int]:
+    """The enforced half."""
+    return decision.enforced, decision.enforced_reason
+
+
+def test_otherwise_is_folded_where_one_walk_decides(policy: MakePolicy) -> None:
+    plain = policy("- allow: read\n  path: /a/**", otherwise="{read: deny, exec: kill}")
+    profile = compile_profile([plain], [ROOT])
+    assert profile.otherwise == {action: [] for action in FILE_ACTIONS}
+    assert len(profile.paths) == 1
+    assert all(row[action].covered == 0 for row in profile.paths[0].decisions for action in FILE_ACTIONS)
+    with_argv = policy("- kill: exec\n  argv: a*", otherwise="{read: deny, exec: deny}")
+    profile = compile_profile([with_argv], [ROOT])
+    assert [entry.verdict for entry in profile.otherwise[Action.EXEC]] == [Verdict.DENY]
+    assert profile.otherwise[Action.READ] == []
+
+
+def test_reasons(policy: MakePolicy) -> None:
+    first = policy("- deny: read\n  path: /x\n  why: no", name="first", otherwise="{read: deny, write: kill}")
+    second = policy("- deny: read\n  path: /x", name="second", mode="observe")
+    profile = compile_profile([first, second], [ROOT])
+    assert [(reason.policy, reason.location, reason.verdict) for reason in profile.reasons] == [
+        (None, None, Verdict.ALLOW),
+        ("first", "first.yaml:5", Verdict.DENY),
+        ("second", "second.yaml:5", Verdict.DENY),
+        ("first", None, Verdict.DENY),
+        ("first", None, Verdict.KILL),
+    ]
+    assert profile.reasons[0] == Reason()
+    assert profile.reasons[1].why == "no"
+
+
+def test_joint_rules_are_by_severity(policy: MakePolicy) -> None:
+    rules = "- allow: exec\n  path: /a\n  argv: a*\n- kill: exec\n  path: /b\n  argv: b*\n- deny: exec\n  argv: c*"
+    profile = compile_profile([policy(rules)], [ROOT])
+    assert [(joint.verdict, joint.covers) for joint in profile.joint] == [(Verdict.KILL, 0), (Verdict.ALLOW, 1)]
+    assert only(profile.argv_unread) == (Verdict.KILL, 2)
+
+
+def test_unread_argv_for_users(policy: MakePolicy) -> None:
+    rules = "- kill: exec\n  argv: a*\n  user: alice\n- allow: exec\n  argv: b*"
+    profile = compile_profile([policy(rules)], [ROOT])
+    for uid in UIDS:
+        assert only(decide_profile(profile, 1, user_class(profile, uid), b"/x", None, Action.EXEC)) == (Verdict.KILL, 1)
+    no_severe = compile_profile([policy("- allow: exec\n  argv: b*")], [ROOT])
+    assert no_severe.argv_unread == Decision()
+
+
+def test_record_modes_and_enforced_actions(policy: MakePolicy) -> None:
+    first = policy(
+        "- deny: write\n  path: /x\n- audit: exec", otherwise="{connect: kill}", record="{read: none, write: none}"
+    )
+    second = policy("- kill: read", name="q", mode="observe", record="{read: denied}")
+    profile = compile_profile([first], [])
+    assert profile.enforced == {Action.WRITE, Action.CREATE, Action.CONNECT}
+    assert profile.record[Action.READ] is RecordMode.NONE
+    assert profile.record[Action.CREATE] is RecordMode.NONE
+    assert profile.record[Action.EXEC] is RecordMode.ALL
+    both = compile_profile([first, second], [])
+    assert both.enforced == profile.enforced
+    assert both.record[Action.READ] is RecordMode.DENIED
+    assert both.record[Action.WRITE] is RecordMode.ALL
+
+
+def test_no_policies_allow_everything() -> None:
+    profile = compile_profile([], [ROOT])
+    assert profile.paths[0].n_states == 1
+    for action in FILE_ACTIONS:
+        assert decide_profile(profile, PRIVATE, 0, b"/x", None, action) == Decision()
+
+
+def test_users_with_the_same_rules_share_a_class(policy: MakePolicy) -> None:
+    rules = "- deny: read\n  path: /x\n  user: [1, 2, 3]\n- deny: write\n  path: /y\n  user: [3, 4]"
+    profile = compile_profile([policy(rules)], [ROOT])
+    assert profile.users == {1: 1, 2: 1, 3: 2, 4: 3}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("\n".join(f"- deny: read\n  path: /{uid}\n  user: {uid}" for uid in range(8)), "8 groups of users"),
+        ("\n".join(f"- deny: exec\n  path: /{n}\n  argv: a*" for n in range(65)), "65 rules with both path and argv"),
+        ('- deny: exec\n  argv: "*a' + "[ab]" * 30 + '*"', "argv globs need more states.* p.yaml:4 "),
+        ("- deny: read\n  path: [/ok, '**/*a" + "[ab]" * 30 + "', /fine]", "costliest are p.yaml:4 .*a.ab"),
+    ],
+)
+def test_what_does_not_fit_is_named(policy: MakePolicy, rules: str, message: str) -> None:
+    with pytest.raises(CompileError, match=message) as caught:
+        compile_profile([policy(rules)], [ROOT])
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_policies_and_file_systems(policy: MakePolicy) -> None:
+    with pytest.raises(CompileError, match="33 policies apply to one agent, at most 32"):
+        compile_profile([policy("- deny: read")] * 33, [])
+    with pytest.raises(CompileError, match="256 file systems are mounted, at most 255"):
+        compile_profile([], [ROOT] * 256)
+
+
+def bench_rules(count: int, kinds: Sequence[str]) -> str:
+    """A rule for each glob: the worst case, for each has a reason of its own."""
+    globs = [kinds[index % len(kinds)].format(index) for index in range(count)]
+    return "\n".join(f"- deny: read\n  path: '{glob}'" for glob in globs)
+
+
+def test_a_thousand_rules_are_parted(policy: MakePolicy) -> None:
+    kinds = ("/srv/app/customer-{:04d}/**", "/opt/tool{}/lib*/plugin-*.so", "**/.secret-{}")
+    laws = policy(bench_rules(999, kinds), otherwise="{read: kill}")
+    begin = time.perf_counter()
+    profile = compile_profile([laws], [ROOT])
+    assert time.perf_counter() - begin < 10
+    assert 2 <= len(profile.paths) <= 8
+    assert [entry.verdict for entry in profile.otherwise[Action.READ]] == [Verdict.KILL]
+    for path in (b"/srv/app/customer-0003/.secret-5", b"/opt/tool4/lib64/plugin-x.so", b"/x"):
+        assert by_tables(profile, 1, 0, path, None, Action.READ) == decide([laws], Attempt(Action.READ, path=path))
+
+
+def test_room_for_eight_automata_only(policy: MakePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "MAX_AUTOMATA", 1)
+    kinds = ("/srv/app/customer-{:04d}/**", "**/.secret-{}")
+    with pytest.raises(CompileError, match="1000 are too many together"):
+        compile_profile([policy(bench_rules(1000, kinds))], [ROOT])
