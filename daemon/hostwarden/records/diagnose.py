@@ -12,9 +12,9 @@ the claimant would be, if its ``prev`` were right                      the claim
 neither                                                                one of the two was: said so
 =====================================================================  ================================================
 
-so a broken link waits for one more line (``_suspect``). Then the tree goes on with the hash that the *claim* says, which
-is the one that was signed: if the next root fits, nothing else was changed. A single missing record is bridged the same
-way; after a larger hole the roots can't be checked any more, while chain and signed heads still are.
+so a broken link waits for one more line (``_suspect``). Then the tree goes on with the hash that the *claim* says,
+which is the one that was signed: if the next root fits, nothing else was changed. A single missing record is bridged
+the same way; after a larger hole the roots can't be checked any more, while chain and signed heads still are.
 """
 
 from collections.abc import Callable

@@ -34,7 +34,8 @@ from hostwarden.records.segments import (
 )
 
 MAX_PROBLEMS = 100
-_PATIENCE_S, _PATIENCE_STEPS = 0.05, 4  # how long half a line at the end may take to become whole
+PATIENCE_S = 0.2  # how long half a line at the end of a log may take to become whole
+_STEP_S = 0.02
 _PROGRESS_BYTES = 1 << 22
 
 
@@ -80,13 +81,14 @@ def verify(
     *,
     known: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> Report:
     """Verify the segments in ``log_dir`` (or in its folder ``log``, so a state_dir or a copy of one will do).
 
     ``public_key``: raw Ed25519, 32 bytes; None takes ``log.pub`` beside the folder, which whoever could change the log
     could change too: so compare the report's fingerprint. ``known``: signed checkpoints of this log kept elsewhere (a
     collector has them): the only thing that proves that the end wasn't cut off. ``progress(done, total)`` in bytes.
-    Raises LogError if there is no log at all; ValueError for a known checkpoint that the key didn't sign.
+    ``patience_s``: how long to wait for the rest of half a line before it is called torn. Raises LogError if there is no log at all; ValueError for a known checkpoint that the key didn't sign.
     """
     folder = log_dir / "log" if (log_dir / "log").is_dir() else log_dir
     # The writer's cache first: it names a checkpoint that is in the files by the time they are listed.
@@ -102,7 +104,7 @@ def verify(
         chain.roots[cache[0].size] = cache[0].root
     for note in known:
         _add_known(chain, note, public)
-    walk = _Walk(chain, problems, progress, sum(_size(path) for path in segments))
+    walk = _Walk(chain, problems, progress, sum(_size(path) for path in segments), patience_s)
     for path in segments:
         walk.segment(path, is_last=path == segments[-1])
     chain.end(walk.offset)
@@ -130,9 +132,15 @@ class _Walk:
     """Lines of all segments, in order, into the chain."""
 
     def __init__(
-        self, chain: Chain, problems: _Problems, progress: Callable[[int, int], None] | None, total: int
+        self,
+        chain: Chain,
+        problems: _Problems,
+        progress: Callable[[int, int], None] | None,
+        total: int,
+        patience_s: float,
     ) -> None:
         self._chain, self._problems, self._progress, self._total = chain, problems, progress, total
+        self._patience_s = patience_s  # shared by all segments, so that many torn ones don't make us wait for each
         self._done = self._told = 0
         self.offset = 0
 
@@ -187,16 +195,16 @@ class _Walk:
 
     def _wait_for_more(self, file: BinaryIO) -> bool:
         """Half a line, or nothing: stand at its beginning, True if it grew whole while we waited."""
-        for step in range(_PATIENCE_STEPS):
+        while True:
             file.seek(self.offset)
             half = file.readline(MAX_LINE + 1)
             file.seek(self.offset)
             if half.endswith(b"\n"):
                 return True
-            if not half or step == _PATIENCE_STEPS - 1:
+            if not half or self._patience_s <= 0:
                 return False
-            time.sleep(_PATIENCE_S)
-        return False
+            self._patience_s -= _STEP_S
+            time.sleep(_STEP_S)
 
     def _too_long(self, file: BinaryIO, line: bytes) -> None:
         """Go over a line that no writer of ours made, in bounded memory."""
