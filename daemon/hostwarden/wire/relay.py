@@ -184,26 +184,24 @@ class Relay:
             inner.setblocking(False)
             inner.bind("\0" + name)
             inner.connect(os.fspath(entrance.inner))
-        except OSError:  # gRPC is stopping, or its backlog is full
+            self._watch(link)
+        except OSError:  # gRPC is stopping, its backlog is full, or the kernel watches enough descriptors
             self._close(link)
-            return
-        self._watch(link)
 
     def _turn(self, link: _Link) -> None:
         try:
             link.up.move(self._scratch)
             link.down.move(self._scratch)
+            self._watch(link)
         except OSError:
             self._close(link)
             return
         if link.over:
             self._close(link)
-        else:
-            self._watch(link)
 
     def _watch(self, link: _Link) -> None:
         for end, mask in link.wanted():
-            before, link.masks[end] = link.masks[end], mask
+            before = link.masks[end]
             if mask == before:
                 continue
             if not before:
@@ -212,6 +210,7 @@ class Relay:
                 self._selector.unregister(end)
             else:
                 self._selector.modify(end, mask, link)
+            link.masks[end] = mask
 
     def _close(self, link: _Link) -> None:
         for end, mask in link.masks.items():
