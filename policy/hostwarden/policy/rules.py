@@ -204,11 +204,16 @@ def _users(context: Context, node: yaml.Node) -> tuple[int, ...]:
     return tuple(sorted(uids))
 
 
-def _uid(context: Context, text: str) -> int | None:
+def parse_uid(text: str, resolve_user: ResolveUser) -> int | None:
+    """The uid that a number or a user's name stands for; None if there is none."""
     if re.fullmatch(r"[0-9]{1,10}", text):
         return int(text) if int(text) <= MAX_UID else None
+    return resolve_user(text) if text and "\0" not in text else None
+
+
+def _uid(context: Context, text: str) -> int | None:
     if text not in context.users:
-        context.users[text] = context.resolve_user(text) if text and "\0" not in text else None
+        context.users[text] = parse_uid(text, context.resolve_user)
     return context.users[text]
 
 

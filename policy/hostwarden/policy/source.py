@@ -69,11 +69,11 @@ class Reader:
     def note_comment(self, node: yaml.Node) -> None:
         """Note a `#word` that YAML cut off an unquoted scalar (`ask in #releases`)."""
         end = node.end_mark
-        cut = re.match(r" +#\S*", self._lines[end.line][end.column :]) if end.line < len(self._lines) else None
-        if cut and cut[0].strip() != "#" and isinstance(node, yaml.ScalarNode) and not node.style:
-            line, column = end.line + 1, end.column + 1
-            message = f"{quote(cut[0].strip())} is a YAML comment, not part of the text: quote the sentence to keep it"
-            self.notes.append(PolicyError(self.file, line, column, message))
+        line = self._lines[end.line] if end.line < len(self._lines) else ""
+        cut = re.compile(r" +(#\S+)").match(line, end.column)
+        if cut and isinstance(node, yaml.ScalarNode) and not node.style:
+            message = f"{quote(cut[1])} is a YAML comment, not part of the text: quote the sentence to keep it"
+            self.notes.append(PolicyError(self.file, end.line + 1, cut.start(1) + 1, message))
 
     def raise_errors(self) -> None:
         """Raises PolicyErrors if anything was reported."""

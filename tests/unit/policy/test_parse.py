@@ -69,7 +69,7 @@ def test_example() -> None:
     assert connect.nets is not None and connect.nets[1] == Net(b"\xfd" + bytes(15), 8, None)
     assert joint.path_globs and joint.argv_globs and joint.except_argv and not joint.except_path
     [(line, column, note)] = policy.notes
-    assert (line, column) == (9, 48) and "#releases" in note
+    assert (line, column) == (9, 49) and "#releases" in note
 
 
 def test_globs_are_not_copied_by_the_model() -> None:

@@ -1,0 +1,206 @@
+"""Warnings of `policy check`: what is no mistake, but most likely not what its author means, or not what this host can
+make real. Mistakes are ``parse``'s business.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hostwarden.policy.covers import all_covered, covers_argv, covers_net, covers_path
+from hostwarden.policy.globs import Wild
+from hostwarden.policy.labels import Selector
+from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy, Rule
+from hostwarden.policy.shadows import shadowed
+from hostwarden.policy.tripwire import missed_forms
+from hostwarden.policy.vocabulary import quote
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Tier, Verdict
+
+Labels = Mapping[str, str]
+Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, NetPattern)
+
+
+@dataclass(frozen=True, order=True)
+class PolicyWarning:
+    """One warning about one place of one file; line and column start at 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: warning: {self.message}"
+
+
+Finding = tuple[int, int, str]  # line, column, message
+
+
+def check(
+    policies: Sequence[Policy],
+    tiers: Mapping[Action, Tier] | None = None,
+    known_labels: Iterable[Labels] | None = None,
+) -> list[PolicyWarning]:
+    """All warnings, by file (in the order given), line and column.
+
+    ``tiers``: what this host has for each action; None if it isn't known (on a laptop). ``known_labels``: the labels
+    of every agent there is or can be; None if they aren't known.
+    """
+    agents = None if known_labels is None else list(known_labels)
+    found: list[PolicyWarning] = []
+    for policy in policies:
+        findings = {*policy.notes, *_policy(policy, agents), *_rules(policy), *_tiers(policy, tiers or {})}
+        found += [PolicyWarning(policy.file, *finding) for finding in sorted(findings)]
+    return found
+
+
+def _policy(policy: Policy, agents: Sequence[Labels] | None) -> Iterator[Finding]:
+    if agents is not None and policy.selector.terms and not any(policy.selector.matches(labels) for labels in agents):
+        line, column = policy.places["for"]
+        yield line, column, _no_agent(policy.selector, agents)
+    if not policy.rules and not policy.otherwise:
+        yield (*policy.places["policy"], f"policy {policy.name} has neither rules nor `otherwise`: it decides nothing")
+    strict = policy.otherwise.get(Action.EXEC, Verdict.ALLOW) >= Verdict.DENY and policy.mode is Mode.ENFORCE
+    if strict and not any(rule.covers and Action.EXEC in rule.actions for rule in policy.rules):
+        verdict = policy.otherwise[Action.EXEC]
+        yield (
+            *policy.places["otherwise"],
+            f"`otherwise: {{exec: {verdict}}}` and no rule that allows exec: agents of this policy can't run anything",
+        )
+
+
+def _no_agent(selector: Selector, agents: Sequence[Labels]) -> str:
+    """Names the first term that no agent satisfies, for that is where the typing error is."""
+    for key, value in selector.terms:
+        if not any(Selector(((key, value),)).matches(labels) for labels in agents):
+            known = sorted({labels[key] for labels in agents if key in labels})[:5]
+            there = f"label {key} is {', '.join(known)}" if known else f"no agent has a label {key}"
+            return f"selector {selector} matches no agent: {there}"
+    return f"selector {selector} matches no agent"
+
+
+def _rules(policy: Policy) -> Iterator[Finding]:
+    for rule in policy.rules:
+        yield from _duplicates(rule)
+        yield from _excepted(rule)
+        yield from _argv(rule)
+        yield from _endless(policy, rule)
+    for rule, other in shadowed(policy):
+        said = "says the same" if rule.verdict is other.verdict else f"is a {other.verdict}"
+        message = (
+            f"this {rule.verdict} never decides: the rule in line {other.line} matches whenever it does and {said}"
+        )
+        yield rule.line, rule.column, message
+
+
+def _duplicates(rule: Rule) -> Iterator[Finding]:
+    for patterns in (rule.path, rule.argv, rule.except_path, rule.except_argv):
+        first: dict[object, str] = {}
+        for pattern in patterns or ():
+            for glob in dict.fromkeys(pattern.globs):  # within one text, braces may well stand for a glob twice
+                if glob in first:
+                    message = f"{quote(pattern.text)} stands for the same as {quote(first[glob])} before it"
+                    yield pattern.line, pattern.column, message
+                    break
+            first.update((glob, pattern.text) for glob in pattern.globs)
+    for nets in (rule.to, rule.except_to):
+        known: dict[object, str] = {}
+        for net in nets or ():
+            if net.net in known:
+                yield (
+                    net.line,
+                    net.column,
+                    f"{quote(net.text)} stands for the same as {quote(known[net.net])} before it",
+                )
+            known[net.net] = net.text
+
+
+def _excepted(rule: Rule) -> Iterator[Finding]:
+    """Targets that the rule's own exceptions swallow."""
+    paths = [p for p in rule.path or () if all_covered(rule.except_path_globs, p.globs, covers_path)]
+    argvs = [p for p in rule.argv or () if all_covered(rule.except_argv_globs, p.globs, covers_argv)]
+    nets = [p for p in rule.to or () if all_covered(rule.except_nets, (p.net,), covers_net)]
+    yield from _swallowed(rule, rule.path, paths)
+    yield from _swallowed(rule, rule.argv, argvs)
+    yield from _swallowed(rule, rule.to, nets)
+    everything = any(pattern.text in ("**", "/**") for pattern in rule.except_path)
+    everything = everything or any(net.length == 0 and net.port is None for net in rule.except_nets)
+    if everything and rule.path is None and rule.to is None:
+        yield rule.line, rule.column, "this rule can never match: its `except` holds everything"
+
+
+def _swallowed(rule: Rule, patterns: Sequence[Pattern] | None, swallowed: Sequence[Pattern]) -> Iterator[Finding]:
+    if patterns and len(swallowed) == len(patterns):
+        yield rule.line, rule.column, "this rule can never match: its `except` holds all that it names"
+        return
+    for pattern in swallowed:
+        yield pattern.line, pattern.column, f"{quote(pattern.text)} never matches: the rule's `except` holds all of it"
+
+
+def _argv(rule: Rule) -> Iterator[Finding]:
+    """A rule about argv is a tripwire: who is judged chooses his argv."""
+    if rule.argv is None:
+        return
+    if rule.covers and rule.path is None:
+        yield (
+            rule.line,
+            rule.column,
+            f"this {rule.verdict} lets any program pass that is started with these arguments (argv is what the caller "
+            "says, its first word too): add a `path`",
+        )
+    if rule.verdict is Verdict.ALLOW:
+        return
+    for pattern in rule.argv:
+        if any(glob.nodes == (Wild.MANY,) for glob in pattern.globs):
+            continue  # nothing gets past `*`
+        forms = missed_forms(rule, pattern)
+        missed = f"; it misses {', '.join(quote(form) for form in forms)}" if forms else ""
+        message = f"{quote(pattern.text)} is a tripwire, not a wall: a program can be given other arguments{missed}"
+        yield pattern.line, pattern.column, message
+
+
+def _endless(policy: Policy, rule: Rule) -> Iterator[Finding]:
+    """An allow for everything beside an `otherwise` for what isn't allowed."""
+    limits = [rule.path, rule.argv, rule.to, rule.users]
+    limits += [rule.except_path or None, rule.except_to or None]
+    if not rule.covers or any(limit is not None for limit in limits):
+        return
+    for action in rule.actions:
+        otherwise = policy.otherwise.get(action, Verdict.ALLOW)
+        if otherwise > rule.verdict:
+            yield (
+                rule.line,
+                rule.column,
+                f"this {rule.verdict} names no target, so it matches every {action}: `otherwise: {{{action}: "
+                f"{otherwise}}}` never applies",
+            )
+
+
+def _tiers(policy: Policy, tiers: Mapping[Action, Tier]) -> Iterator[Finding]:
+    """What this host can't prevent: for each action one warning, at the first place of the policy that asks for it."""
+    if policy.mode is Mode.OBSERVE:
+        return
+    for action in Action:
+        decided_as = policy.decided_as(action)
+        strict = [rule for rule in policy.rules if decided_as in rule.actions and rule.verdict >= Verdict.DENY]
+        places = [(rule.line, rule.column, rule.verdict) for rule in strict]
+        otherwise = policy.otherwise.get(decided_as, Verdict.ALLOW)
+        if otherwise >= Verdict.DENY:
+            places.append((*policy.places["otherwise"], otherwise))
+        told = [(line, column, _limit(action, verdict, tiers.get(action))) for line, column, verdict in places]
+        told = [entry for entry in told if entry[2]]
+        if told:
+            line, column, limit = told[0]
+            more = f" (and {len(told) - 1} more in this policy)" if len(told) > 1 else ""
+            yield line, column, f"{limit}{more}"
+
+
+def _limit(action: Action, verdict: Verdict, tier: Tier | None) -> str:
+    """What becomes of a deny or kill of ``action`` on ``tier``, if it isn't what the word promises; else nothing."""
+    if tier is Tier.NONE:
+        return f"{verdict} of {action} can't be made real on this host (no tier for it): it would only be recorded"
+    if tier is not Tier.SIGNAL or action not in FILE_ACTIONS or action is Action.EXEC:
+        return ""
+    after = f"{verdict} of {action} is a kill after the open on this host (tier signal)"
+    if action is Action.READ:
+        return f"{after}: the process dies before it can use the file" if verdict is Verdict.DENY else ""
+    return f"{after}: with O_TRUNC or O_CREAT the file has changed by then"
