@@ -1,27 +1,35 @@
 """Logs made in memory, and collectors that run as real processes on real sockets."""
 
 import os
+import queue
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import grpc
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from hostwarden.collector.server import CollectorServer
+from hostwarden.collector.service import CollectorService
+from hostwarden.collector.store import Store
 from hostwarden.records.merkle import Tree
 from hostwarden.records.note import Checkpoint, sign_note
 from hostwarden.records.segments import fingerprint, origin
 from hostwarden.wire import hostwarden_pb2 as pb
 from hostwarden.wire import uplink
-from hostwarden.wire.client import CollectorClient, connect_collector
+from hostwarden.wire.client import OPTIONS, CollectorClient, connect_collector
 from hostwarden.wire.errors import ClientError
 
 VERDICTS = ("allow", "allow", "deny", "kill")
@@ -67,8 +75,9 @@ class Log:
         other.lines, other.leaves = self.lines[:keep], self.leaves[:keep]
         return other.grow(len(self.lines) - keep, forked=True)
 
-    def checkpoint(self, size: int | None = None, **changes: object) -> str:
-        size = len(self.lines) if size is None else size
+    def checkpoint(self, n: int | None = None, **changes: object) -> str:
+        """Over the first ``n`` records, or all; ``changes`` are lies that are signed."""
+        size = len(self.lines) if n is None else n
         tree = Tree()
         tree.extend(self.leaves[:size])
         head = self.leaves[size - 1] if size else bytes(32)
@@ -174,6 +183,12 @@ def make_log() -> Callable[..., Log]:
     return Log
 
 
+@pytest.fixture(scope="session")
+def shared_log() -> Log:
+    """A log that nobody changes, for examples by the hundred."""
+    return Log().grow(100)
+
+
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Collector]:
     """A collector that isn't started yet; whatever the test leaves running is killed."""
@@ -182,3 +197,106 @@ def collector(tmp_path: Path) -> Iterator[Collector]:
     if made.process is not None and made.process.poll() is None:
         os.kill(made.process.pid, signal.SIGKILL)
         made.process.wait()
+
+
+class Host:
+    """A host's end of one stream, by hand."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._requests: queue.Queue[pb.HostMessage | bytes | None] = queue.Queue()
+        method: Any = self._channel.stream_stream(
+            "/hostwarden.v1.Collector/Stream",
+            lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
+            pb.CollectorMessage.FromString,
+        )
+        self._call = method(iter(self._requests.get, None))
+
+    def __enter__(self) -> "Host":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._requests.put(None)
+        self._channel.close()
+
+    def say(self, message: pb.HostMessage | bytes) -> None:
+        self._requests.put(message)
+
+    def ask(self, message: pb.HostMessage | bytes) -> pb.CollectorMessage:
+        """What the collector answers; raises grpc's error, or StopIteration."""
+        self.say(message)
+        answer: pb.CollectorMessage = next(self._call)
+        return answer
+
+    def hello(self, log: Log) -> pb.Welcome:
+        answer = self.ask(pb.HostMessage(hello=log.hello))
+        assert answer.WhichOneof("kind") == "welcome", answer
+        return answer.welcome
+
+    def store(self, log: Log, first: int, last: int, *notes: str) -> int:
+        """Sends lines that must be taken; returns the acknowledged sequence."""
+        answer = self.ask(log.batch(first, last, *notes))
+        assert answer.WhichOneof("kind") == "ack", answer
+        return answer.ack.stored
+
+    def refused(self, message: pb.HostMessage) -> str:
+        """Sends what must be refused; returns why."""
+        answer = self.ask(message)
+        assert answer.WhichOneof("kind") == "refusal", answer
+        assert list(self._call) == []
+        return answer.refusal.reason
+
+    def failed(self, message: pb.HostMessage | bytes) -> tuple[grpc.StatusCode, str]:
+        """Sends what must end the stream with an error; returns it."""
+        with pytest.raises(grpc.RpcError) as caught:
+            self.ask(message)
+        assert isinstance(caught.value, grpc.Call)
+        return caught.value.code(), caught.value.details() or ""
+
+
+@dataclass
+class Inside:
+    """A collector in this process: its parts can be broken on purpose."""
+
+    store: Store
+    address: str
+
+    def client(self) -> CollectorClient:
+        return connect_collector(self.address)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[Inside]:
+    store = Store(tmp_path / "state" / "records.db")
+    server = CollectorServer(tmp_path / "run" / "c.sock", "", CollectorService(store))
+    server.start()
+    yield Inside(store, f"unix:{tmp_path}/run/c.sock")
+    server.stop()
+    store.close()
+
+
+@pytest.fixture
+def host(inside: Inside) -> Callable[[], Host]:
+    return lambda: Host(inside.address)
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A folder that any uid may enter; tmp_path is root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="hw"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_collector() -> Iterator[Callable[[Path], Collector]]:
+    made: list[Collector] = []
+
+    def make(folder: Path) -> Collector:
+        made.append(Collector(folder))
+        return made[-1]
+
+    yield make
+    for collector in made:
+        collector.end(signal.SIGKILL)
