@@ -8,6 +8,7 @@ One thread, one epoll set, no timer: idle costs nothing. Each direction holds at
 that is written, so a reader that stalls stalls its writer and nobody else.
 """
 
+import logging
 import os
 import secrets
 import selectors
@@ -21,6 +22,7 @@ from pathlib import Path
 from hostwarden.wire import sockets
 from hostwarden.wire.roles import Limits, Peer
 
+log = logging.getLogger(__name__)
 CHUNK = 64 * 1024
 TURNS = 8  # chunks one direction may move before the other connections' turn
 RETRY_S = 1.0  # out of descriptors: try to accept again after this
@@ -148,10 +150,19 @@ class Relay:
                 if key.data is None:
                     self._close_all()
                     return
-                if isinstance(key.data, Entrance):
-                    self._accept(key.data)
-                elif key.data in self._links:  # not closed by an earlier event of this round
-                    self._turn(key.data)
+                self._handle(key.data)
+
+    def _handle(self, ready: Entrance | _Link) -> None:
+        """One event. A bug costs one connection: without this thread nobody could reach the daemon any more."""
+        try:
+            if isinstance(ready, Entrance):
+                self._accept(ready)
+            elif ready in self._links:  # not closed by an earlier event of this round
+                self._turn(ready)
+        except Exception:
+            log.exception("the relay failed on an event")
+            if isinstance(ready, _Link) and ready in self._links:
+                self._close(ready)
 
     def _accept(self, entrance: Entrance) -> None:
         try:

@@ -241,14 +241,28 @@ def test_stop_closes_connections_and_leaves_nothing(run_dir: Path) -> None:
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
 
 
-def test_idle_costs_nothing(run_dir: Path) -> None:
-    with _behind(run_dir) as (path, _), _connect(path) as client:
+@pytest.mark.parametrize("end", ["open", "half closed", "gone"])
+def test_idle_costs_nothing(run_dir: Path, end: str) -> None:
+    done = threading.Event()
+
+    def serve(connection: socket.socket, name: str) -> None:
+        _echo(connection, name)
+        done.wait(10)
+        connection.sendall(b"late")
+
+    with _behind(run_dir, serve) as (path, _), _connect(path) as client:
         assert _says(client) == b"ping"
-        client.shutdown(socket.SHUT_WR)  # one direction over: no event may repeat for ever
+        if end == "half closed":  # one direction is over: its end may not be an event for ever
+            client.shutdown(socket.SHUT_WR)
+        if end == "gone":  # and neither may the hang-up, while the server hasn't finished
+            client.close()
         time.sleep(0.05)
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.02
+        done.set()
+        if end == "half closed":
+            assert client.recv(4) == b"late"
 
 
 @pytest.mark.parametrize("n", [200])
