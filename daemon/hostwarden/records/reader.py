@@ -38,7 +38,8 @@ _TAIL_CHUNK = 1 << 18
 class Batch:
     """Record lines without newlines, the first of them number ``first``, and the notes of checkpoints.
 
-    A checkpoint's size is never above the last line's sequence, or ``first - 1`` if there are no lines.
+    A checkpoint's size is never above the last line's sequence, or ``first - 1`` if there are no lines. A cursor that
+    starts at the beginning of a segment leaves out the checkpoint before it; the next one stands for both.
     """
 
     first: int

@@ -148,24 +148,29 @@ def _find_anchor(segments: list[Path], key: LogKey) -> _Anchor:
         for line, last_sequence, offset in _last_checkpoints(segments[index]):
             with suppress(ValueError):  # of parse_checkpoint, and NoteError is one
                 checkpoint = open_checkpoint(parse_checkpoint(line), key.name, key.public)
-                if checkpoint.size == last_sequence:  # else an old one was copied here
+                if checkpoint.size == last_sequence:
                     return _Anchor(checkpoint, sha256(line).digest(), index, offset)
+                if checkpoint.size > last_sequence:
+                    raise _damaged(segments[index], f"records up to {checkpoint.size} were signed and aren't there")
+                # An old checkpoint that was copied here: it is cut with the tail.
     if len(segments) > 2:
         raise _damaged(segments[-2], f"no checkpoint signed by {key.name}")
     return _Anchor(Checkpoint(key.name, 0, EMPTY_ROOT, ZERO, ZERO), ZERO, 0, 0)
 
 
 def _last_checkpoints(path: Path) -> Iterable[tuple[bytes, int, int]]:
-    """Line, sequence of the record before it, and offset behind it of the last few checkpoints, last first."""
+    """Line, sequence of the last record before it, and offset behind it of the last few checkpoints, last first."""
     found: deque[tuple[bytes, int, int]] = deque(maxlen=_CANDIDATES)
-    offset, before = 0, b""
+    offset, record, is_repeat = 0, b"", False
     with open_segment(path) as file:
         for line in whole_lines(file):
             offset += len(line) + 1
-            if line.startswith(CHECKPOINT_START):
-                prefix = parse_prefix(before)
-                found.append((line, prefix[0] if prefix else 0, offset))
-            before = line
+            if line.startswith(RECORD_START):
+                record, is_repeat = line, False
+            elif line.startswith(CHECKPOINT_START) and not is_repeat:  # we never write two without a record between
+                is_repeat = True
+                prefix = parse_prefix(record)
+                found.append((line, prefix[0] if prefix else segment_first(path) - 1, offset))
     return reversed(found)
 
 

