@@ -1,13 +1,14 @@
 """From an NFA to a deterministic automaton, and from that to the table that the kernel walks.
 
 Subset construction, with three things that keep it small and quick: rows hold only the classes at which something
-other than the default happens (``minimise``); what matched for good (behind a final `**`) is kept as tokens beside the
-set, and states that can add no further token are dropped from it; and states and time are bounded while it runs, so
-that a hostile policy costs a bounded amount of either.
+other than the default happens (``minimise``); what matched for good (behind a final `**`, or up to the next slash
+behind a final `*`) makes states that can add nothing to it needless, and they are dropped (``Subsets.intern``); and
+states and time are bounded while it runs, so that a hostile policy costs a bounded amount of either.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from hostwarden.policy.alphabet import OTHER, Alphabet
 from hostwarden.policy.budget import Budget, TooManyStates
@@ -16,7 +17,7 @@ from hostwarden.policy.nfa import Nfa
 from hostwarden.policy.tables import MAX_DECISIONS, MAX_TRANSITIONS, Automaton, Decision
 from hostwarden.policy.words import Action
 
-MAX_RAW_STATES = 100_000  # of one automaton before it is minimised: some seconds and some 100 MB
+MAX_RAW_STATES = 50_000  # of one automaton before it is minimised: a second or two, and up to 100 MB
 MAX_RAW_MOVES = 2_000_000  # their explicit moves
 MAX_RAW_MEMBERS = 4_000_000  # and the members of their sets
 MAX_STATES = 0xFFFF  # states are u16 in the table
@@ -29,9 +30,13 @@ Rows = Sequence[Mapping[Action, Decision]]
 class Subsets:
     """The deterministic automaton of an NFA, built as far as it is asked for; ``complete`` builds all of it."""
 
-    def __init__(self, nfa: Nfa, budget: Budget, max_states: int = MAX_RAW_STATES) -> None:
+    def __init__(
+        self, nfa: Nfa, budget: Budget, max_states: int = MAX_RAW_STATES, beaten: Callable[[int], int] = lambda _: 0
+    ) -> None:
+        """``beaten`` gives the tokens that can't matter beside the given ones."""
         self.nfa = nfa
         self.tokens: list[int] = []
+        self._beaten = lru_cache(maxsize=4096)(beaten)
         self._budget = budget
         self._max_states = max_states
         self._moves = 0
@@ -43,22 +48,38 @@ class Subsets:
 
     def intern(self, states: Iterable[int], settled: int = 0) -> int:
         """The number of a set of NFA states. Raises TooManyStates."""
+        subset = self._essential(frozenset(states), settled)
+        if subset not in self._ids:
+            tokens = subset[0]
+            for state in subset[1]:
+                tokens |= self.nfa.tokens[state]
+            self._ids[subset] = self._add(subset, tokens & ~self._beaten(tokens))
+        return self._ids[subset]
+
+    def _essential(self, opened: frozenset[int], settled: int) -> Subset:
+        """Without states that can add no token but those that hold anyway, or that are beaten by them.
+
+        `settled` tokens hold for good; those of states that loop within a component hold up to its end, and make only
+        states needless that end there as well (else two dozen `**/*word*` would have 2^24 states).
+        """
         nfa = self.nfa
-        opened = frozenset(states)
+        held = 0
         for state in opened:
             if state in nfa.always[state]:
                 settled |= nfa.tokens[state]
-        if settled:
-            opened = frozenset(state for state in opened if nfa.reach[state] & ~settled)
-        else:
-            opened = frozenset(state for state in opened if nfa.reach[state])
-        subset = (settled, opened)
-        if subset not in self._ids:
-            tokens = settled
-            for state in opened:
-                tokens |= nfa.tokens[state]
-            self._ids[subset] = self._add(subset, tokens)
-        return self._ids[subset]
+            elif state in nfa.within[state]:
+                held |= nfa.tokens[state]
+        beaten = self._beaten(settled)
+        known = settled | beaten
+        opened = frozenset(state for state in opened if nfa.reach[state] & ~known)
+        if held & ~known:
+            known |= self._beaten(held)
+            opened = frozenset(
+                state
+                for state in opened
+                if not nfa.local[state] or nfa.reach[state] & ~(known if state in nfa.within[state] else known | held)
+            )
+        return settled & ~beaten, opened
 
     def add(self, tokens: int, row: Row) -> int:
         """A state that is no set: ``places`` puts such in front, and bounds how many."""

@@ -1,6 +1,6 @@
 """One automaton of a profile: pieces of rules in, a table out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hostwarden.policy.answers import Answers
@@ -19,6 +19,7 @@ from hostwarden.policy.clauses import Clause, Clauses
 from hostwarden.policy.globs import ArgvGlob, PathGlob
 from hostwarden.policy.nfa import GlobTrie
 from hostwarden.policy.places import Starts, told_apart
+from hostwarden.policy.precedence import Precedence
 from hostwarden.policy.tables import Automaton, Place
 from hostwarden.policy.words import Action
 
@@ -77,8 +78,8 @@ def argv_pieces(clauses: Sequence[Clause]) -> list[Piece]:
 
 def path_automaton(settings: Settings, pieces: Sequence[Piece], folded: frozenset[Action]) -> Automaton:
     """A start row for `@private` and one for each superblock. Raises TooManyStates."""
-    trie, answers = _lay_out(settings, pieces, GlobTrie())
-    subsets = Subsets(trie.nfa(told_apart(settings.superblocks)), settings.budget)
+    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie())
+    subsets = Subsets(trie.nfa(told_apart(settings.superblocks)), settings.budget, beaten=beaten)
     starts = Starts(subsets)
     rows = [starts.private, *(starts.start(places) for places in settings.superblocks)]
     graph = subsets.complete()
@@ -91,8 +92,8 @@ def path_automaton(settings: Settings, pieces: Sequence[Piece], folded: frozense
 
 def argv_automaton(settings: Settings, pieces: Sequence[Piece]) -> Automaton:
     """One start row. Raises TooManyStates."""
-    trie, answers = _lay_out(settings, pieces, GlobTrie(separator=None))
-    subsets = Subsets(trie.nfa([SPACE, BACKSLASH]), settings.budget)
+    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie(separator=None))
+    subsets = Subsets(trie.nfa([SPACE, BACKSLASH]), settings.budget, beaten=beaten)
     start = subsets.intern(subsets.nfa.start)
     graph, alphabet = over_raw_argv(subsets.complete(), subsets.nfa.alphabet)
     users = range(settings.laws.n_users)
@@ -112,8 +113,10 @@ def raw_states(globs: Sequence[Glob], budget: Budget, limit: int = MAX_RAW_STATE
     return len(subsets.complete().rows)
 
 
-def _lay_out(settings: Settings, pieces: Sequence[Piece], trie: GlobTrie) -> tuple[GlobTrie, Answers]:
-    """The pieces' globs in the trie, with the tokens that the answers read."""
+def _lay_out(
+    settings: Settings, pieces: Sequence[Piece], trie: GlobTrie
+) -> tuple[GlobTrie, Answers, Callable[[int], int]]:
+    """The pieces' globs in the trie, the answers that read their tokens, and which tokens beat which."""
     positions: dict[int, int] = {}  # reason, which is one clause's alone → position
     clauses: list[Clause] = []
     always: set[int] = set()
@@ -128,4 +131,5 @@ def _lay_out(settings: Settings, pieces: Sequence[Piece], trie: GlobTrie) -> tup
             always.add(position)
         else:
             trie.add(piece.glob, 1 << 2 * position)
-    return trie, Answers(settings.laws, clauses, frozenset(always), settings.joint)
+    answers = Answers(settings.laws, clauses, frozenset(always), settings.joint)
+    return trie, answers, Precedence(clauses).beaten

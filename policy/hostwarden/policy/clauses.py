@@ -81,18 +81,15 @@ def read(policies: Sequence[Policy]) -> Clauses:
     reasons = [Reason()]
     clauses = []
     for number, policy in enumerate(policies):
+        decided = {action: policy.decided_as(action) for action in Action}
         for rule in policy.rules:
-            clauses.append(_clause(number, policy, rule, len(reasons), users))
+            actions = frozenset(action for action in Action if decided[action] in rule.actions)
+            classes = None if rule.users is None else frozenset(users[uid] for uid in rule.users)
+            clauses.append(Clause(number, rule, policy.mode, len(reasons), actions, classes))
             reasons.append(
                 Reason(policy.name, policy.digest, rule.location, rule.why, rule.verdict, policy.mode),
             )
     return Clauses(clauses, reasons, _otherwise(policies, reasons), users)
-
-
-def _clause(number: int, policy: Policy, rule: Rule, reason: int, users: Mapping[int, int]) -> Clause:
-    actions = frozenset(action for action in Action if policy.decided_as(action) in rule.actions)
-    classes = None if rule.users is None else frozenset(users[uid] for uid in rule.users)
-    return Clause(number, rule, policy.mode, reason, actions, classes)
 
 
 def _otherwise(policies: Sequence[Policy], reasons: list[Reason]) -> dict[Action, list[Otherwise]]:

@@ -122,6 +122,7 @@ class Nfa:
     always: list[frozenset[int]] = field(default_factory=list)  # targets on every byte
     tokens: list[int] = field(default_factory=list)
     reach: list[int] = field(default_factory=list)  # tokens of all states that can still be reached, its own included
+    local: list[bool] = field(default_factory=list)  # whether all that can still be reached lies before a separator
     start: frozenset[int] = NOTHING
     floating: frozenset[int] = NOTHING  # start of the globs that begin with `**` alone: they hold wherever a path hangs
 
@@ -132,6 +133,7 @@ class Nfa:
         self.always.append(NOTHING)
         self.tokens.append(tokens)
         self.reach.append(tokens)
+        self.local.append(True)
         return len(self.tokens) - 1
 
 
@@ -174,7 +176,7 @@ class _Folding:
         for members, child in node.edges.items():
             for number in nfa.alphabet.of(members):
                 moves[number] = moves.get(number, NOTHING) | self.closures[self.states[child]]
-        wide = frozenset([state]) if node.loops else NOTHING
+        wide = self.closures[state] if node.loops else NOTHING
         if one is not None:
             wide |= self.closures[one]
             for number, target in self._sequences(one).items():
@@ -219,8 +221,8 @@ class _Folding:
 
     def _sum_up(self, state: int) -> None:
         nfa = self.nfa
-        reach = nfa.tokens[state]
-        for targets in (*nfa.narrow[state].values(), nfa.within[state], nfa.always[state], self.closures[state]):
-            for target in targets:
-                reach |= nfa.reach[target]
-        nfa.reach[state] = reach
+        targets = self.closures[state].union(nfa.within[state], nfa.always[state], *nfa.narrow[state].values())
+        for target in targets:
+            nfa.reach[state] |= nfa.reach[target]
+        crosses = nfa.separator in nfa.narrow[state] or nfa.always[state]
+        nfa.local[state] = not crosses and all(nfa.local[target] for target in targets)

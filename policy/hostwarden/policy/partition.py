@@ -15,6 +15,7 @@ from hostwarden.policy.tables import MAX_AUTOMATA, Automaton
 from hostwarden.policy.words import Action
 
 NAMED = 3  # globs that an error names
+SHOWN = 60  # characters of each
 _SUSPECTS = 32  # globs that are measured for it
 _SUSPECT_STATES = 5_000
 _SUSPECT_SECONDS = 2.0
@@ -73,9 +74,14 @@ def too_wild(pieces: Sequence[Piece], message: str) -> CompileError:
     budget = Budget(_SUSPECT_SECONDS)
     suspects = sorted(pieces, key=_wildness, reverse=True)[:_SUSPECTS]
     sizes = sorted(((_size(piece, budget), piece) for piece in suspects), key=lambda item: item[0], reverse=True)
-    texts = dict.fromkeys(f"{piece.clause.rule.location} {piece.text or '(except)'}" for _, piece in sizes)
+    texts = dict.fromkeys(f"{piece.clause.rule.location} {_shown(piece)}" for _, piece in sizes)
     named = ", ".join(list(texts)[:NAMED])
     return CompileError(f"{message}: {len(pieces)} are too many together, the costliest are {named}")
+
+
+def _shown(piece: Piece) -> str:
+    text = piece.text or "(except)"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def _size(piece: Piece, budget: Budget) -> int:

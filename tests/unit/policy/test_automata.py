@@ -130,11 +130,11 @@ def test_paths_match_as_regular_expressions_say(texts: list[str], subjects: list
         assert tokens_of(automaton, subject + b"\0\0\0") == expected
 
 
-argv_globs = st.lists(st.sampled_from(["a", "b", " ", "*", "?", "\\", "-", "[a ]", "[!a]", "é", "/"]), min_size=1).map(
-    "".join
-)
-arguments = st.lists(st.sampled_from([b"a", b"b", b" ", b"\\", b"-", b"/", "é".encode(), b"\xc3"]), max_size=4)
-argvs = st.lists(arguments.map(b"".join), max_size=4)
+argv_globs = st.lists(
+    st.sampled_from(["a", "b", " ", "*", "?", "\\", "[a ]", "[!a]", "é", "/"]), min_size=1, max_size=4
+).map("".join)
+arguments = st.lists(st.sampled_from([b"a", b"b", b" ", b"\\", b"/", "é".encode(), b"\xc3"]), max_size=2)
+argvs = st.lists(arguments.map(b"".join), max_size=3)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -149,6 +149,28 @@ def test_raw_arguments_match_as_the_joined_line_does(texts: list[str], subjects:
         expected = sum(1 << index for index, pattern in enumerate(by_regex) if pattern.fullmatch(line))
         assert expected == sum(1 << index for index, glob in enumerate(globs) if match_argv(glob, line))
         assert tokens_of(automaton, b"\0".join(argv)) == expected, (texts, argv)
+
+
+@pytest.mark.parametrize(
+    ("glob", "argv", "is_match"),
+    [
+        ("rm *", [b"rm", b"-rf", b"/"], True),
+        ("rm *", [b"rm"], False),
+        ("rm -rf", [b"rm -rf"], False),
+        (r"rm\ -rf", [b"rm -rf"], True),
+        (r"rm\ -rf", [b"rm", b"-rf"], False),
+        (r"a\\b", [b"a\\b"], True),
+        (r"a\b", [b"a\\b"], False),
+        ("*", [], True),
+        ("a  b", [b"a", b"", b"b"], True),
+        ("a", [b"a", b""], False),
+        ("a ", [b"a", b""], True),
+        ("* /etc/*", [b"cat", b"/etc/ssl/x"], True),
+        ("a?b", ["aéb".encode()], True),
+    ],
+)
+def test_boundaries_of_arguments(glob: str, argv: list[bytes], is_match: bool) -> None:
+    assert bool(tokens_of(table(parse_argv(glob), [1]), b"\0".join(argv))) is is_match
 
 
 @pytest.mark.parametrize(
@@ -185,6 +207,10 @@ def test_as_many_states_as_greenery_and_the_same_language(glob: str, pattern: st
         ("/x/**", b"/xy", False),
         ("/x/**", b"", False),
         ("/**", b"", True),
+        ("/*/**", b"/a", True),
+        ("/*/**", b"/ab/c", True),
+        ("/*/**", b"", False),
+        ("/a*/**/b", b"/ac/b", True),
         ("/", b"", True),
         ("/", b"/a", False),
         ("**/y", b"/y", True),

@@ -43,11 +43,26 @@ actions = st.lists(st.sampled_from([*NET_ACTIONS, Action.READ]), min_size=1, max
 users = st.none() | st.lists(st.sampled_from([0, 1000, 1001]), min_size=1, unique=True).map(tuple)
 
 
-def rule(line: int, verdict: Verdict, named: tuple[Action, ...], to: object, excepted: object, uids: object) -> Rule:
+def rule(
+    line: int,
+    verdict: Verdict,
+    named: tuple[Action, ...],
+    to: tuple[NetPattern, ...] | None,
+    excepted: tuple[NetPattern, ...],
+    uids: tuple[int, ...] | None,
+) -> Rule:
     """A rule; conditions on addresses only for network actions, as the parser has it."""
     is_net = set(named) <= set(NET_ACTIONS)
-    conditions = {"to": to if is_net else None, "except_to": excepted if is_net else (), "users": uids}
-    return Rule(location=f"p.yaml:{line}", line=line, column=1, verdict=verdict, actions=named, **conditions)
+    return Rule(
+        location=f"p.yaml:{line}",
+        line=line,
+        column=1,
+        verdict=verdict,
+        actions=named,
+        to=to if is_net else None,
+        except_to=excepted if is_net else (),
+        users=uids,
+    )
 
 
 rules = st.builds(

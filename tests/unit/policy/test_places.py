@@ -44,7 +44,7 @@ def expected(globs: Sequence[PathGlob], places: Sequence[Place], relative: bytes
     return found
 
 
-parts = st.sampled_from(["a", "b", "ab", "aa"])
+parts = st.sampled_from(["a", "ab", "abc", "b"])
 globs_of_paths = st.lists(st.one_of(parts, st.sampled_from(["**", "*", "a*", "?b"])), min_size=1, max_size=4).map(
     lambda found: parse_path("/" + "/".join(found))[0]
 )
@@ -69,6 +69,7 @@ def test_a_glob_matches_if_it_matches_any_host_path(
 ROOT = Place(b"", b"")
 BIND = Place(b"/srv/data", b"/mnt/d")  # mount --bind /srv/data /mnt/d
 VOLUME = [Place(b"/@home", b"/home"), Place(b"/@", b"")]  # btrfs subvolumes
+NESTED = [Place(b"/a", b"/x"), Place(b"/abc", b"/y")]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,14 @@ VOLUME = [Place(b"/@home", b"/home"), Place(b"/@", b"")]  # btrfs subvolumes
         ("/**", [], b"", True),
         # what a place shows has its host path only
         ("**/pods/**", [Place(b"/pods/7", b"/p")], b"/pods/7/x", False),
+        # a root that another one begins with, and what lies beside both
+        ("/xb", NESTED, b"/ab", False),
+        ("/xbc", NESTED, b"/abc", False),
+        ("/y", NESTED, b"/abc", True),
+        ("/x/bc", NESTED, b"/a/bc", True),
+        ("**/ab", NESTED, b"/ab", True),
+        ("**/abd/*", NESTED, b"/abd/e", True),
+        ("**/a", NESTED, b"/a", False),
         # elsewhere mounted
         ("/mnt/usb/**", [Place(b"", b"/mnt/usb")], b"", True),
         ("/mnt/usb/*", [Place(b"", b"/mnt/usb")], b"/a", True),
