@@ -63,7 +63,7 @@ class Chain:
         self.records = self.checkpoints = 0
         self.expected = 1  # the sequence that the next record has
         self.signed = 0  # size of the last good checkpoint
-        self.roots: dict[int, bytes] = {}  # sizes that someone knows a signed root of; gone when it was met
+        self.roots: dict[int, bytes] = {}  # sizes that someone knows a signed root of; gone when it was compared
         self._tree: Tree | None = Tree()  # None: a hole can't be bridged
         self._leaves: list[bytes] = []
         self._last: _Record | None = None  # its leaf waits for a claim
@@ -72,6 +72,7 @@ class Chain:
         self._checkpoint: bytes | None = ZERO  # SHA-256 of the last checkpoint line; None: it was bad
         self._unreadable: tuple[str, int] | None = None  # where a line is that may once have been record `expected`
         self._is_astray = False  # the last record was out of place
+        self._offset = 0  # of the last record
 
     @property
     def head(self) -> bytes | None:
@@ -110,6 +111,7 @@ class Chain:
         elif self._settled not in (None, prev) and not is_blamed:
             self._problem(self.expected, offset, f"record {self.expected} was changed: its prev doesn't fit")
             is_blamed = True
+        self._offset = offset
         self._last = _Record(self.expected, line, prev, sha256(b"\0" + line).digest(), self.file, offset, is_blamed)
         self.expected += 1
         self.records += 1
@@ -158,12 +160,11 @@ class Chain:
         if self._unreadable:
             self._blame_unreadable(self.expected)
         self._give_up_waiting()
+        self._push()
+        last = self.expected - 1
         for size in sorted(self.roots):
-            last = self.expected - 1
-            where = f"the log ends at record {last}" if size > last else "it isn't in the log"
-            self._problem(
-                None, offset, f"a checkpoint over {size} records was signed, but {where}: cut off or replaced"
-            )
+            end = f"the log ends at record {last}: cut off" if size > last else "the hole before it hides its root"
+            self._problem(None, offset, f"a checkpoint over {size} records was signed, but {end}")
 
     # Who is to blame
 
@@ -217,8 +218,6 @@ class Chain:
             self._problem(size, offset, text)
             self._tree = None
         self.signed = size
-        if self.roots.pop(size, checkpoint.root) != checkpoint.root:
-            self._problem(size, offset, f"another history of {size} records was signed by the same key")
 
     def _give_up_waiting(self) -> None:
         """No claim will come for the last record."""
@@ -262,8 +261,16 @@ class Chain:
             self._push()
 
     def _push(self) -> None:
+        """Move the waiting leaves into the tree, with a stop at each size whose root is known from elsewhere."""
         if self._tree:
-            self._tree.extend(self._leaves)
+            begin = self._tree.size
+            for size in sorted(self.roots):
+                if begin < size <= begin + len(self._leaves):
+                    self._tree.extend(self._leaves[self._tree.size - begin : size - begin])
+                    if self._tree.root() != self.roots.pop(size):
+                        text = f"another history of {size} records was signed by the same key"
+                        self._problem(size, self._offset, text)
+            self._tree.extend(self._leaves[self._tree.size - begin :])
         self._leaves.clear()
 
 

@@ -109,6 +109,8 @@ def verify(
     for path in segments:
         walk.segment(path, is_last=path == segments[-1])
     chain.end(walk.offset)
+    if cache and chain.signed < cache[0].size < chain.expected:  # unlike one that was streamed, it was on disk
+        walk.say(None, f"the checkpoint over {cache[0].size} records was removed or changed")
     return _report(chain, problems, len(segments), log)
 
 
@@ -151,7 +153,7 @@ class _Walk:
         try:
             first, file = segment_first(path), open_segment(path)
         except LogError as error:
-            self._say(None, str(error).removeprefix(f"{path}: "))
+            self.say(None, str(error).removeprefix(f"{path}: "))
             return
         with file:
             self._header(file, first)
@@ -165,13 +167,13 @@ class _Walk:
         if first > expected:
             self._chain.missing(first - 1, claim, 0)
         elif first < expected:
-            self._say(None, f"record {expected} should begin this segment, not {first}: renamed or repeated")
+            self.say(None, f"record {expected} should begin this segment, not {first}: renamed or repeated")
         head = self._chain.head if self._chain.head is not None else claim
         wanted = header_line(self._chain.expected, head or b"", self._chain.log) + b"\n"
         if line == wanted:
             self._advance(line)
             return
-        self._say(None, f"the header was changed or doesn't follow record {self._chain.expected - 1}")
+        self.say(None, f"the header was changed or doesn't follow record {self._chain.expected - 1}")
         if line.startswith((RECORD_START, CHECKPOINT_START)) or not line.endswith(b"\n"):
             file.seek(0)
         else:
@@ -225,7 +227,7 @@ class _Walk:
         expected = self._chain.expected
         is_record = rest.startswith(RECORD_START) or RECORD_START.startswith(rest)
         where = "the log" if is_last else "the segment"
-        self._say(
+        self.say(
             expected if is_record else None,
             f"{where} ends in the middle of a line, {len(rest)} bytes after record {expected - 1}: torn or appended",
         )
@@ -237,7 +239,7 @@ class _Walk:
             self._told = self._done
             self._progress(self._done, max(self._done, self._total))
 
-    def _say(self, sequence: int | None, message: str) -> None:
+    def say(self, sequence: int | None, message: str) -> None:
         self._problems(Problem(sequence, self._chain.file, self.offset, message))
 
 

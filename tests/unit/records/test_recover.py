@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hostwarden.records.key import load_or_create
 from hostwarden.records.recover import Recovery, load_cache
-from hostwarden.records.segments import LogError
+from hostwarden.records.segments import LogError, parse_prefix
 from hostwarden.records.verify import verify
 from hostwarden.records.writer import LogWriter
 
@@ -29,6 +32,12 @@ def record_lines(folder: Path) -> list[bytes]:
 def reopen(log: Log) -> tuple[LogWriter, Recovery]:
     writer = LogWriter(log.state_dir, log.key)
     return writer, writer.open()
+
+
+@pytest.fixture(scope="module")
+def made(make_log: Callable[..., Log]) -> Log:
+    """As ``log``, only copied from."""
+    return make_log([3, 3, 3], [2])
 
 
 @pytest.mark.parametrize("sizes", [[3], [2, 2]], ids=["one checkpoint", "two"])
@@ -180,6 +189,41 @@ def test_another_key_is_refused(log: Log, tmp_path: Path) -> None:
     other = load_or_create(tmp_path)
     with pytest.raises(LogError, match="another key"):
         LogWriter(log.state_dir, other).open()
+
+
+# Segment, place as a part of its length, bytes put there, number of bytes taken away.
+EDIT = st.tuples(st.integers(0, 1), st.floats(0, 1), st.binary(max_size=3), st.integers(0, 300))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    edits=st.lists(EDIT, max_size=3),
+    has_cache=st.booleans(),
+)
+def test_after_any_damage_the_writer_goes_on_or_says_why_not(
+    made: Log, edits: list[tuple[int, float, bytes, int]], has_cache: bool
+) -> None:
+    """And what it goes on from is never a number given twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = made.copy(Path(folder) / "copy")
+        if not has_cache:
+            (log.folder / "tree.json").unlink()
+        for segment, where, noise, removed in edits:
+            data = log.segments[segment].read_bytes()
+            at = int(where * len(data))
+            log.segments[segment].write_bytes(data[:at] + noise + data[at + removed :])
+        try:
+            writer = LogWriter(log.state_dir, log.key)
+            writer.open()
+        except LogError as error:
+            assert "\n" not in str(error)
+            return
+        last = writer.last_sequence
+        writer.append([b'{"action":"recovered"}'])
+        writer.close()
+        numbers = [prefix[0] for prefix in map(parse_prefix, record_lines(log.folder)) if prefix]
+        assert numbers[-1] == last + 1
+        assert max(numbers) == last + 1
 
 
 # The cache
