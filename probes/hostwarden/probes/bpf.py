@@ -1,0 +1,194 @@
+"""bpf(2), as far as hostwarden needs it: thin, typed, one OSError with what was asked for.
+
+Source: man 2 bpf and include/uapi/linux/bpf.h (`union bpf_attr`); field order is the kernel's and never changes.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from enum import IntEnum
+from pathlib import Path
+
+SYSCALL_NUMBER = {"x86_64": 321}  # the C side reads x86 registers: no other machine is claimed
+ATTR_SIZE = 160
+
+BPF_F_ALLOW_MULTI = 1 << 1
+BPF_ANY = 0
+RAW_TRACEPOINT_BTF = 23  # enum bpf_attach_type: BPF_TRACE_RAW_TP
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Command(IntEnum):
+    """enum bpf_cmd."""
+
+    MAP_CREATE = 0
+    MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
+    MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
+    OBJ_PIN = 6
+    OBJ_GET = 7
+    OBJ_GET_INFO_BY_FD = 15
+    RAW_TRACEPOINT_OPEN = 17
+    LINK_CREATE = 28
+
+
+class MapType(IntEnum):
+    """enum bpf_map_type, the ones that the loader makes itself."""
+
+    ARRAY = 2
+    LPM_TRIE = 11
+    ARRAY_OF_MAPS = 12
+
+
+class ProgramType(IntEnum):
+    """enum bpf_prog_type."""
+
+    CGROUP_SOCK_ADDR = 18
+    TRACING = 26
+
+
+def call(command: Command, attr: bytes, what: str) -> tuple[int, bytes]:
+    """One bpf(2): its result and the attribute block as the kernel left it. Raises OSError that names ``what``."""
+    buffer = ctypes.create_string_buffer(attr, max(len(attr), ATTR_SIZE))
+    result: int = libc.syscall(SYSCALL_NUMBER[os.uname().machine], int(command), buffer, max(len(attr), ATTR_SIZE))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result, buffer.raw
+
+
+def map_create(
+    kind: MapType, key_size: int, value_size: int, entries: int, name: str, *, flags: int = 0, inner: int = 0
+) -> int:
+    """A new map's descriptor. ``inner`` is the template of a map of maps."""
+    attr = struct.pack("<IIIIIII16s", kind, key_size, value_size, entries, flags, inner, 0, name.encode()[:15])
+    return call(Command.MAP_CREATE, attr, f"making the map {name}")[0]
+
+
+def update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+    """map[key] = value. Raises OSError (E2BIG: full)."""
+    k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    attr = struct.pack("<I4xQQQ", fd, ctypes.addressof(k), ctypes.addressof(v), flags)
+    call(Command.MAP_UPDATE_ELEM, attr, "writing to a map")
+
+
+def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
+    """map[key], or None where there is none."""
+    k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_size)
+    attr = struct.pack("<I4xQQQ", fd, ctypes.addressof(k), ctypes.addressof(v), 0)
+    try:
+        call(Command.MAP_LOOKUP_ELEM, attr, "reading a map")
+    except FileNotFoundError:
+        return None
+    return v.raw
+
+
+def delete(fd: int, key: bytes) -> bool:
+    """Remove a key; False where it wasn't there."""
+    k = ctypes.create_string_buffer(key, len(key))
+    try:
+        call(Command.MAP_DELETE_ELEM, struct.pack("<I4xQQQ", fd, ctypes.addressof(k), 0, 0), "deleting from a map")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def keys(fd: int, key_size: int, limit: int = 1 << 20) -> list[bytes]:
+    """All keys. Entries that come or go meanwhile may be missed or seen; ``limit`` bounds a walk that restarts."""
+    found: list[bytes] = []
+    current = ctypes.create_string_buffer(key_size)
+    following = ctypes.create_string_buffer(key_size)
+    address = 0
+    while len(found) < limit:
+        attr = struct.pack("<I4xQQ", fd, address, ctypes.addressof(following))
+        try:
+            call(Command.MAP_GET_NEXT_KEY, attr, "walking a map")
+        except FileNotFoundError:
+            break
+        found.append(following.raw)
+        ctypes.memmove(current, following, key_size)
+        address = ctypes.addressof(current)
+    return found
+
+
+def pin(fd: int, path: Path) -> None:
+    """Keep what ``fd`` refers to alive at ``path`` on a bpffs."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    call(Command.OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), fd, 0), f"pinning {path}")
+
+
+def get(path: Path) -> int:
+    """A descriptor of what is pinned at ``path``."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return call(Command.OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0), f"opening the pin {path}")[0]
+
+
+class VerifierError(Exception):
+    """The kernel refused a program: ``log`` is the end of what its verifier said."""
+
+    def __init__(self, name: str, error: OSError, log: str) -> None:
+        super().__init__(f"the kernel refused the program {name}: {os.strerror(error.errno or errno.EINVAL)}")
+        self.log = log
+
+
+def prog_load(
+    instructions: bytes, name: str, kind: ProgramType, attach_type: int, btf_id: int, log_bytes: int = 0
+) -> int:
+    """Load a program; its descriptor. Tried again with the verifier's log when it is refused. Raises VerifierError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(max(log_bytes, 1))
+    attr = struct.pack(
+        "<IIQQIIQII16sIIIIQIIQIII",
+        kind,
+        len(instructions) // 8,
+        ctypes.addressof(code),
+        ctypes.addressof(licence),
+        1 if log_bytes else 0,
+        log_bytes,
+        ctypes.addressof(log) if log_bytes else 0,
+        0,
+        0,
+        name.encode()[:15],
+        0,
+        attach_type,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        btf_id,
+        0,
+    )
+    try:
+        return call(Command.PROG_LOAD, attr, f"loading {name}")[0]
+    except OSError as error:
+        if not log_bytes:
+            return prog_load(instructions, name, kind, attach_type, btf_id, 1 << 24)
+        raise VerifierError(name, error, log.value.decode(errors="replace")[-4000:]) from error
+
+
+def attach_tracepoint(program: int) -> int:
+    """Attach a tp_btf program (its hook is in its BTF id); the link's descriptor, which can be pinned."""
+    return call(Command.RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program), "attaching a tracepoint program")[0]
+
+
+def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """Attach to a cgroup as a link, beside whatever else is attached there; the link's descriptor."""
+    attr = struct.pack("<IIII", program, cgroup, attach_type, 0)
+    return call(Command.LINK_CREATE, attr, "attaching a cgroup program")[0]
+
+
+def info(fd: int, size: int = 256) -> bytes:
+    """struct bpf_{map,prog,link}_info of a descriptor."""
+    buffer = ctypes.create_string_buffer(size)
+    call(
+        Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, size, ctypes.addressof(buffer)), "asking about a descriptor"
+    )
+    return buffer.raw

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * One way from a decision to a ring. Every event is counted; a lost one is counted where it was lost. */
+
+ALWAYS_INLINE void describe_process(struct hw_event *event, struct hw_member *member)
+{
+  struct task_struct *task = bpf_get_current_task_btf();
+  u64 ids = bpf_get_current_pid_tgid();
+  event->time = bpf_ktime_get_boot_ns();
+  event->start = task->group_leader->start_boottime;
+  event->agent = member->agent;
+  event->tgid = ids >> 32;
+  event->tid = ids;
+  event->forker = member->forker;
+  event->forker_start = member->forker_start;
+  event->uid = (u32)bpf_get_current_uid_gid();
+}
+
+ALWAYS_INLINE int is_wanted(u32 record, u32 enforced, u32 observed)
+{
+  if (record == RECORD_ALL)
+    return 1;
+  return record == RECORD_DENIED && (enforced >= VERDICT_DENY || observed >= VERDICT_DENY);
+}
+
+/* 1: the event is to be sent. Counts it in any case. */
+ALWAYS_INLINE int count_action(struct hw_event *event, struct hw_counts *sums)
+{
+  u32 action = event->action & 7;
+  if (action >= N_ACTIONS)
+    return 0;
+  ATOMIC_ADD(&sums->seen[action], 1);
+  if (event->outcome != OUTCOME_OBSERVED)
+    ATOMIC_ADD(&sums->denied, 1);
+  if (is_wanted(event->record, event->enforced, event->observed))
+    return 1;
+  ATOMIC_ADD(&sums->unrecorded[action], 1);
+  return 0;
+}
+
+ALWAYS_INLINE void count_lost(struct hw_event *event, struct hw_counts *sums)
+{
+  u32 verdict = event->enforced > event->observed ? event->enforced : event->observed;
+  u32 cell = (event->action & 7) * N_VERDICTS + verdict;
+  if (cell < N_ACTIONS * N_VERDICTS)
+    ATOMIC_ADD(&sums->lost[cell], 1);
+}
+
+/* An action that was refused without a record, for want of memory. */
+ALWAYS_INLINE void count_blind(u32 agent_id, u32 action)
+{
+  struct hw_counts *sums = counts_of(agent_id);
+  if (!sums || action >= N_ACTIONS)
+    return;
+  ATOMIC_ADD(&sums->seen[action], 1);
+  ATOMIC_ADD(&sums->denied, 1);
+  ATOMIC_ADD(&sums->lost[action * N_VERDICTS + VERDICT_DENY], 1);
+}
+
+ALWAYS_INLINE int is_urgent(struct hw_event *event)
+{
+  return event->enforced != VERDICT_ALLOW || event->observed != VERDICT_ALLOW || event->action >= ACTION_CONNECT;
+}
+
+/* `at` is where the text starts in `scratch->text` (the header is laid right before it), `length` its bytes. */
+ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *event, u64 at, u64 length)
+{
+  struct hw_counts *sums = counts_of(event->agent);
+  if (!sums || !count_action(event, sums))
+    return;
+  u8 *start = scratch->event + MASKED(at, AREA * 2 - 1);
+  __builtin_memcpy(start, event, sizeof(*event));
+  length += sizeof(*event);
+  OPAQUE(length);
+  if (length > MAX_EVENT)
+    length = MAX_EVENT;
+  long lost;
+  if (is_urgent(event))
+    lost = denials.ringbuf_output(start, length, 0);
+  else
+    lost = events.ringbuf_output(start, length, 0);
+  if (lost)
+    count_lost(event, sums);
+}
+
+ALWAYS_INLINE void emit_net(struct hw_event *event)
+{
+  struct hw_counts *sums = counts_of(event->agent);
+  if (sums && count_action(event, sums) && denials.ringbuf_output(event, sizeof(*event), 0))
+    count_lost(event, sums);
+}
+
+ALWAYS_INLINE void emit_lifecycle(struct hw_event *event)
+{
+  if (events.ringbuf_output(event, sizeof(*event), 0)) {
+    struct hw_counts *sums = counts_of(event->agent);
+    if (sums)
+      ATOMIC_ADD(&sums->lost_lifecycle, 1);
+  }
+}

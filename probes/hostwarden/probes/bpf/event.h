@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * What travels through the rings: this header, then `path_length` bytes of path (from the superblock's root up),
+ * `argv_length` bytes of argv (NUL-separated), `script_length` bytes of a script's path. events.py unpacks it; a test
+ * compares both layouts. */
+struct hw_event {
+  u64 time;            /* ns since boot, sleep included */
+  u64 start;           /* the process's start, ns since boot */
+  u64 forker_start;
+  u32 agent;
+  u32 tgid;
+  u32 tid;
+  u32 forker;          /* tgid of the process that forked this one */
+  u32 uid;             /* real user id */
+  u32 generation;      /* of the tables that decided: reasons are indices into them */
+  u32 argv_total;      /* bytes of argv before it was cut */
+  u32 superblock_dev;
+  u16 kind;            /* EVENT_* */
+  u16 profile;
+  u16 enforced_reason;
+  u16 observed_reason;
+  u16 row;             /* of start states: which superblock the paths are relative to */
+  u16 script_row;
+  u16 path_length;
+  u16 argv_length;
+  u16 script_length;
+  u16 port;
+  u16 flags;           /* EVENT_FLAG_* */
+  u8 action;
+  u8 accesses;         /* bit per action that this one attempt was (an open for reading and writing: both) */
+  u8 enforced;         /* verdict */
+  u8 observed;         /* verdict of observing policies */
+  u8 outcome;
+  u8 tier;
+  u8 record;           /* RECORD_* in force for the action */
+  u8 status;           /* exit: signal that ended it */
+  u8 pad[2];
+  u8 address[16];
+};
+
+#define EVENT_ACTION 0
+#define EVENT_FORK 1  /* a member forked: tgid is the child */
+#define EVENT_EXIT 2  /* the last thread of a member left */
+#define EVENT_JOIN 3  /* a non-member became a member at exec (selectors) */
+#define EVENT_SHARED 4 /* a refused file was opened into a table that others share: `start` holds files_struct */
+
+#define EVENT_FLAG_ARGV_CUT 1      /* argv is longer than what is shown */
+#define EVENT_FLAG_ARGV_UNREAD 2   /* argv couldn't be read, or is longer than what is matched */
+#define EVENT_FLAG_UNKNOWN 4       /* no host path: unknown file system, too deep, too long, disconnected */
+#define EVENT_FLAG_INTERNAL 8      /* pipe, socket, memfd, anonymous inode */
+#define EVENT_FLAG_PRIVATE 16      /* a file system of memory that no host mount shows */
+#define EVENT_FLAG_SHARED 32       /* the descriptor table is shared */
+#define EVENT_FLAG_DISARMED 64     /* hostwarden was disarmed: nothing was enforced */
+#define EVENT_FLAG_DELETED 128     /* the file has no name any more */
+#define EVENT_FLAG_LINKED 256      /* another name of a protected file (hard link) decided */
+#define EVENT_FLAG_CHAIN 512       /* the path was walked through the mounts: it is already a host path */
+#define EVENT_FLAG_THREADS 1024    /* other threads of the process share the table */

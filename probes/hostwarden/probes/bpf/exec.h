@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Enforces exec once the new program is in place and before its first instruction: its file, the script that it
+ * interprets, and argv as it stands in the program's own memory, where the caller can no longer change it.
+ * Hook: sched_process_exec. */
+
+/* The script's file was closed by the kernel moments ago, and waits on the task's work list to be freed when the task
+ * returns to user space: the oldest entry there that was opened for execution (FMODE_EXEC in f_flags). Nested scripts:
+ * the outermost, which is the one that was executed. */
+ALWAYS_INLINE struct file *script_of(struct task_struct *task, struct linux_binprm *bprm)
+{
+  struct file *found = 0, *file;
+  struct callback_head *work = task->task_works, *next;
+  char *filename = (char *)bprm->filename, *interpreter = (char *)bprm->interp;
+  struct file *executable = bprm->executable;
+  if (executable)
+    return executable; /* binfmt_misc with a descriptor */
+  if (filename == interpreter)
+    return 0;
+  for (int i = 0; i < 128; i++) {
+    u32 flags = 0;
+    if (!work)
+      break;
+    file = (struct file *)((u64)work - __builtin_offsetof(struct file, f_task_work));
+    READ(flags, file->f_flags);
+    if (flags & FMODE_EXEC)
+      found = file;
+    READ(next, work->next);
+    work = next;
+  }
+  return found;
+}
+
+ALWAYS_INLINE void judge_file(struct hw_scratch *scratch, struct hw_control *control, struct hw_profile *profile, struct hw_location *at,
+                              u32 first, u32 jobs, u32 argv_job, u32 argv_known, volatile struct hw_ruling *ruling)
+{
+  u64 by_path = 0, by_argv = 0;
+  if (at->place >= PLACED_INTERNAL || at->links == 0) {
+    /* memfd, deleted, unknown: no path rule can name it, so `otherwise` decides (nothing is covered) */
+    if (at->place == PLACED_NOWHERE)
+      refuse_unknown(profile, ruling, ACTION_EXEC);
+  } else {
+    for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+      OPAQUE(i);
+      if (i >= jobs)
+        break;
+      if (add_job_result(scratch, ruling, first + i, ACTION_EXEC, &by_path))
+        refuse_unknown(profile, ruling, ACTION_EXEC);
+    }
+  }
+  if (profile->has_argv) {
+    if (!argv_known)
+      add_decision(ruling, &profile->argv_unread);
+    else if (add_job_result(scratch, ruling, argv_job, ACTION_EXEC, &by_argv))
+      refuse_unknown(profile, ruling, ACTION_EXEC);
+    if (by_path & by_argv)
+      add_joint(profile, ruling, by_path & by_argv);
+  }
+  add_otherwise(profile, ruling, ACTION_EXEC);
+}
+
+ALWAYS_INLINE void forget_shared_table(struct hw_member *member, u32 tgid)
+{
+  if (!member->shared_files)
+    return;
+  struct hw_sharer sharer = {.files = member->shared_files, .tgid = tgid};
+  sharers.delete(&sharer); /* exec has made the table its own */
+  member->shared_files = 0;
+}
+
+/* argv as it stands in the new program's memory: bytes read, 0 where it can't be read. */
+ALWAYS_INLINE u32 read_argv(struct task_struct *task, struct hw_scratch *scratch, struct hw_event *event)
+{
+  struct mm_struct *mm = task->mm;
+  u64 from = mm->arg_start, length = mm->arg_end - from;
+  event->argv_total = length;
+  u32 copied = length > AREA ? AREA : length;
+  OPAQUE(copied);
+  if (copied > AREA)
+    copied = AREA;
+  if (length == 0 || length > AREA)
+    event->flags |= EVENT_FLAG_ARGV_UNREAD;
+  if (bpf_probe_read_user(&scratch->text[ARGV_AT], copied, (void *)from)) {
+    event->flags |= EVENT_FLAG_ARGV_UNREAD;
+    return 0;
+  }
+  return copied;
+}
+
+/* Path, what may be shown of argv, the script's path: one stretch of memory. Returns its length. */
+ALWAYS_INLINE u32 lay_out(struct hw_scratch *scratch, struct hw_event *event, struct hw_control *control, u32 argv)
+{
+  u32 shown = control->shown & (AREA / 2 - 1);
+  if (argv > shown) {
+    argv = shown;
+    event->flags |= EVENT_FLAG_ARGV_CUT;
+  }
+  event->argv_length = argv;
+  u32 script = MASKED(scratch->script.length, AREA - 1);
+  event->script_length = script;
+  event->script_row = scratch->script.row;
+  if (script)
+    bpf_probe_read_kernel(&scratch->text[ARGV_AT + MASKED(argv, AREA - 1)], script,
+                          &scratch->text[SCRIPT_AT + MASKED(scratch->script.offset, AREA - 1)]);
+  return scratch->file.length + argv + script;
+}
+
+/* Everything that differs from exec to exec lies in memory: each value that the verifier knew in a register would be
+ * another walk for it. */
+ALWAYS_INLINE void judge_program(struct hw_control *control, struct hw_profile *profile, u32 index, struct hw_scratch *scratch)
+{
+  struct hw_location *file = &scratch->file, *script = &scratch->script;
+  volatile struct hw_scratch *noted = scratch;
+  noted->user = user_class(profile);
+  u32 user = noted->user, jobs = n_paths(profile), argv_job = 2 * jobs;
+  add_path_jobs(scratch, profile, index, 0, file, 0, user);
+  /* Without a script its jobs walk nothing: an empty stretch, so that the count of jobs doesn't depend on it. */
+  add_path_jobs(scratch, profile, index, jobs, script, SCRIPT_AT, user);
+  add_job(scratch, argv_job, index * AUTOMATA_A_PROFILE + MAX_AUTOMATA, ARGV_AT, noted->argv_walk,
+          start_of(profile, MAX_AUTOMATA, 0, user));
+  u32 all = argv_job + (profile->has_argv & 1);
+  volatile struct hw_ruling *worst = &scratch->worst, *ruling = &scratch->ruling;
+  if (walk(scratch, all, EXEC_TURNS)) {
+    refuse_unknown(profile, worst, ACTION_EXEC);
+    file->place = PLACED_NOWHERE;
+    return;
+  }
+  u32 known = !(noted->header.flags & EVENT_FLAG_ARGV_UNREAD);
+  judge_file(scratch, control, profile, file, 0, jobs, argv_job, known, worst);
+  if (script->length) {
+    judge_file(scratch, control, profile, script, jobs, jobs, argv_job, known, ruling);
+    weigh(worst, MODE_ENFORCE, ruling->enforced);
+    weigh(worst, MODE_OBSERVE, ruling->observed);
+  }
+}
+
+/* Who is executing: its membership, moved along where exec has made a thread the process. 0: not a member. */
+ALWAYS_INLINE struct hw_member *member_at_exec(struct task_struct *task)
+{
+  struct hw_member *member = membership();
+  u32 tgid = task->tgid;
+  if (!member) {
+    struct hw_member *process = processes.lookup(&tgid);
+    if (!process)
+      return 0;
+    struct hw_member copy = *process;
+    member = members.task_storage_get(task, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (!member)
+      bpf_send_signal(SIGKILL); /* fails closed: what can't be marked must not run */
+  }
+  return member;
+}
+
+/* First program of two on this hook (one would be more than the verifier follows): who, which file, which script, which
+ * arguments, into the task's scratch. */
+ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
+{
+  struct hw_member *member = member_at_exec(task);
+  if (!member || member->flags & MEMBER_WARDEN)
+    return 0;
+  forget_shared_table(member, task->tgid);
+  struct hw_control *control = switchboard();
+  struct hw_agent *agent = agent_of(member);
+  if (!control || !agent || agent->id != member->agent)
+    return 0;
+  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  if (!scratch)
+    return 0; /* the second program finds nothing and ends the process */
+  struct hw_event *event = &scratch->header;
+  __builtin_memset(event, 0, sizeof(*event));
+  __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
+  __builtin_memset(&scratch->ruling, 0, sizeof(scratch->ruling));
+  __builtin_memset(&scratch->script, 0, sizeof(scratch->script));
+  describe_process(event, member);
+  event->tier = TIER_SIGNAL;
+  event->action = ACTION_EXEC;
+  event->accesses = 1 << ACTION_EXEC;
+  event->generation = control->generation;
+  event->profile = agent->profile;
+  locate(scratch, control, bprm->file, 0, &scratch->file);
+  struct file *script = script_of(task, bprm);
+  if (script)
+    locate(scratch, control, script, SCRIPT_AT, &scratch->script);
+  u32 argv = read_argv(task, scratch, event);
+  scratch->argv = argv;
+  scratch->argv_walk = argv && !(event->flags & EVENT_FLAG_ARGV_UNREAD) ? argv - 1 : 0; /* not the last NUL */
+  scratch->exec_read = 1;
+  return 0;
+}
+
+/* Second program: judges what the first has read. */
+ALWAYS_INLINE int judge_exec(struct task_struct *task)
+{
+  struct hw_member *member = membership();
+  if (!member || member->flags & MEMBER_WARDEN)
+    return 0;
+  struct hw_control *control = switchboard();
+  struct hw_agent *agent = agent_of(member);
+  if (!control || !agent || agent->id != member->agent)
+    return 0;
+  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, 0);
+  u32 index = table_index(control, agent->profile);
+  struct hw_profile *profile = profile_at(index);
+  if (!scratch || !scratch->exec_read || !profile) {
+    end_process(member); /* no memory or no table: fails closed */
+    count_blind(member->agent, ACTION_EXEC);
+    return 0;
+  }
+  scratch->exec_read = 0;
+  struct hw_event *event = &scratch->header;
+  event->record = profile->record[ACTION_EXEC];
+  u32 argv = scratch->argv;
+  judge_program(control, profile, index, scratch);
+  describe_ruling(event, &scratch->worst);
+  describe_location(event, &scratch->file, control);
+  int killed = agent->state & AGENT_KILLED || member->flags & MEMBER_DOOMED;
+  if (is_deadly(control, &scratch->worst) || killed) {
+    end_process(member);
+    event->outcome = OUTCOME_KILLED_BEFORE_EFFECT;
+  }
+  emit_action(scratch, event, scratch->file.offset, lay_out(scratch, event, control, argv));
+  return 0;
+}

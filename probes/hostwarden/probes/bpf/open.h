@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Enforces read, write and create at the end of open, openat, openat2, creat: the file that was really opened is
+ * judged, and the process dies before it can use the descriptor.
+ * Hook: sys_exit. Maps: scratches, inodes, sharers, doomed_files, and those of match.h. */
+
+ALWAYS_INLINE int is_open(u64 number, int compat)
+{
+  if (compat)
+    return number == 5 || number == 8 || number == 295 || number == 437;
+  return number == 2 || number == 85 || number == 257 || number == 437;
+}
+
+ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
+{
+  struct files_struct *files = task->files;
+  if (!files)
+    return 0;
+  struct fdtable *table = files->fdt;
+  struct file **slots = table->fd, *file = 0;
+  if (descriptor >= table->max_fds)
+    return 0;
+  bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
+  return file;
+}
+
+/* The flags as the caller passed them: the kernel takes O_TRUNC out of f_flags. For openat2 they are in the caller's
+ * memory, which another thread may have changed since: it can only make the outcome sound worse or better, never the
+ * verdict, and with other threads the outcome is `after effect` anyway. */
+ALWAYS_INLINE u64 open_flags(struct pt_regs *regs)
+{
+  u64 how = 0, number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
+  int compat = bpf_get_current_task_btf()->thread_info.status & TS_COMPAT;
+  if (compat) {
+    if (number == 8)
+      return O_TRUNC;
+    if (number == 437) {
+      bpf_probe_read_user(&how, sizeof(how), (void *)(u64)(u32)regs->dx);
+      return how;
+    }
+    return number == 5 ? regs->cx : regs->dx;
+  }
+  if (number == 85)
+    return O_TRUNC;
+  if (number == 437) {
+    bpf_probe_read_user(&how, sizeof(how), (void *)regs->dx);
+    return how;
+  }
+  return number == 2 ? regs->si : regs->dx;
+}
+
+/* A file with several names: was one of them protected when the tables were made? Then that name's verdict counts. */
+ALWAYS_INLINE int add_other_names(struct hw_control *control, struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
+                                  struct hw_location *at, u32 action, volatile struct hw_ruling *ruling)
+{
+  struct hw_inode_key key = {.superblock = at->superblock, .inode = at->inode, .profile = number, .bank = bank(control)};
+  struct hw_inode_row *row = inodes.lookup(&key);
+  if (!row)
+    return 0;
+  u32 before = ruling->enforced, seen = ruling->observed;
+  u64 joint = 0;
+  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+    OPAQUE(i);
+    if (i >= profile->n_paths)
+      break;
+    struct hw_automaton *automaton = automaton_at(index * AUTOMATA_A_PROFILE + i);
+    if (!automaton)
+      continue;
+    u32 out = automaton->output[MASKED(row->state[i], MAX_STATES - 1)];
+    u32 cell = MASKED(out * N_FILE_ACTIONS + (action & 3), MAX_DECISIONS * N_FILE_ACTIONS - 1);
+    add_decision(ruling, &automaton->decisions[cell]);
+  }
+  return ruling->enforced > before || ruling->observed > seen; /* weights: another reason counts, too */
+}
+
+/* The ruling for one action on the walked path (jobs 0 to n). */
+ALWAYS_INLINE int rule_on(struct hw_control *control, struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
+                          struct hw_location *at, u32 jobs, u32 action, volatile struct hw_ruling *ruling)
+{
+  u64 joint = 0;
+  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+    OPAQUE(i);
+    if (i >= jobs)
+      break;
+    if (add_job_result(scratch, ruling, i, action, &joint))
+      refuse_unknown(profile, ruling, action);
+  }
+  add_otherwise(profile, ruling, action);
+  if (at->links > 1 && at->place == PLACED)
+    return add_other_names(control, profile, index, number, scratch, at, action, ruling);
+  return 0;
+}
+
+/* The others in whose descriptor table the refused file stands: they die at their next return to user space, and the
+ * daemon, told by this event, ends those that sleep. */
+ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event)
+{
+  u64 files = (u64)task->files;
+  u32 agent = event->agent;
+  if (doomed_files.update(&files, &agent) == 0)
+    raise_gate();
+  event->kind = EVENT_SHARED;
+  event->start = files;
+  emit_lifecycle(event);
+}
+
+ALWAYS_INLINE u32 severity(struct hw_ruling *ruling) { return VERDICT_OF(ruling->enforced) * 8 + VERDICT_OF(ruling->observed); }
+
+/* Judges every access that the open was, and keeps the most severe ruling; returns its action. */
+ALWAYS_INLINE u32 judge_accesses(struct hw_control *control, struct hw_agent *agent, struct hw_profile *profile, u32 index,
+                                 struct hw_scratch *scratch, u32 accesses)
+{
+  struct hw_location *at = &scratch->file;
+  struct hw_event *event = &scratch->header;
+  struct hw_ruling *worst = &scratch->worst, *ruling = &scratch->ruling;
+  u32 worst_action = ACTION_READ, record = RECORD_NONE, jobs = 0;
+  int judged = 0;
+  if (at->place < PLACED_INTERNAL) {
+    volatile struct hw_scratch *noted = scratch; /* in memory, as in exec.h */
+    noted->user = user_class(profile);
+    add_path_jobs(scratch, profile, index, 0, at, 0, noted->user);
+    jobs = n_paths(profile);
+    judged = walk(scratch, jobs, OPEN_TURNS) == 0;
+    if (!judged)
+      at->place = PLACED_NOWHERE;
+  }
+  for (u32 action = ACTION_READ; action <= ACTION_CREATE; action++) {
+    if (!(accesses & (1 << action)))
+      continue;
+    u32 linked = 0;
+    __builtin_memset(ruling, 0, sizeof(*ruling));
+    if (judged)
+      linked = rule_on(control, profile, index, agent->profile, scratch, at, jobs, action, ruling);
+    else if (at->place != PLACED_INTERNAL) /* what no path leads to (a pipe) is nobody's rule */
+      refuse_unknown(profile, ruling, action);
+    if (profile->record[action & 7] > record)
+      record = profile->record[action & 7];
+    if (severity(ruling) >= severity(worst)) {
+      __builtin_memcpy(worst, ruling, sizeof(*worst));
+      worst_action = action;
+      event->flags = linked ? EVENT_FLAG_LINKED : 0;
+    }
+  }
+  event->record = record;
+  return worst_action;
+}
+
+ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_member *member)
+{
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct hw_control *control = switchboard();
+  struct hw_agent *agent = agent_of(member);
+  struct file *file = file_at(task, descriptor);
+  if (!control || !agent || agent->id != member->agent || !file)
+    return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
+  u32 mode = 0;
+  READ(mode, file->f_mode);
+  /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
+   * reason the number of the system call isn't carried along, but read again where it is needed. */
+  u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;
+  if (!accesses)
+    return 0; /* O_PATH: nothing can be read or written through it; opening it anew is an open of its own */
+  u32 index = table_index(control, agent->profile);
+  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  struct hw_profile *profile = profile_at(index);
+  if (!scratch || !profile) {
+    end_process(member); /* no memory or no table: fails closed; counted, but there is nowhere to write a record */
+    count_blind(member->agent, ACTION_READ);
+    return 0;
+  }
+  struct hw_event *event = &scratch->header;
+  __builtin_memset(event, 0, sizeof(*event));
+  __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
+  describe_process(event, member);
+  event->tier = TIER_SIGNAL;
+  event->generation = control->generation;
+  event->profile = agent->profile;
+  event->accesses = accesses;
+  locate(scratch, control, file, 0, &scratch->file);
+  event->action = judge_accesses(control, agent, profile, index, scratch, accesses);
+  describe_ruling(event, &scratch->worst);
+  describe_location(event, &scratch->file, control);
+  int users = task->files->count.counter, threads = task->signal->nr_threads;
+  if (is_deadly(control, &scratch->worst)) {
+    u64 flags = open_flags(regs);
+    int happened = accesses & (1 << ACTION_CREATE) || (accesses & (1 << ACTION_WRITE) && flags & O_TRUNC);
+    if (users > 1) {
+      happened = 1; /* who shares the table may have used the descriptor already */
+      event->flags |= users > threads ? EVENT_FLAG_SHARED : EVENT_FLAG_THREADS;
+    }
+    end_process(member);
+    event->outcome = happened ? OUTCOME_KILLED_AFTER_EFFECT : OUTCOME_KILLED_BEFORE_EFFECT;
+  }
+  emit_action(scratch, event, scratch->file.offset, scratch->file.length);
+  if (event->flags & EVENT_FLAG_SHARED)
+    ruin_sharers(task, event);
+  return 0;
+}
+
+/* Non-members cost what is above the member look-up, so it stays short. */
+ALWAYS_INLINE int leave_system_call(struct pt_regs *regs, long result)
+{
+  u64 up = gate_is_up();
+  u64 number = 0;
+  if (!up) {
+    if (result < 0)
+      return 0;
+    number = SYSCALL_NUMBER(regs);
+    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 5 && number != 8 && number != 295)
+      return 0;
+  }
+  struct hw_member *member = membership();
+  if (!member)
+    return 0;
+  struct task_struct *task = bpf_get_current_task_btf();
+  if (up)
+    settle_debts(member);
+  if (result < 0)
+    return 0;
+  number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
+  int compat = task->thread_info.status & TS_COMPAT;
+  if (!is_open(number, compat))
+    return 0;
+  if (member->flags & MEMBER_WARDEN)
+    return learn(task, file_at(task, result));
+  return judge_open(regs, result, member);
+}

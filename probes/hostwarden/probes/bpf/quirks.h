@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Kernel, compiler and bcc quirks: one entry each, with the reason and where it was seen. */
+
+/* bcc without kernel headers doesn't define it (headers.py). */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* One line instead of three; the destination is zeroed by the helper when the address is bad. */
+#define READ(destination, source) bpf_probe_read_kernel(&(destination), sizeof(destination), &(source))
+
+/* A mask that clang can neither move nor fold away, so the verifier sees it right before the access (6.1, 6.12, 6.18). */
+#define MASKED(value, mask) ({ u64 _value = (value); asm volatile("%0 &= %1" : "+r"(_value) : "i"(mask)); _value; })
+
+/* 6.1 refuses a fall-through back edge, and clang turns counted loops into pointer loops that no verifier follows:
+ * the counter of a long loop goes through this barrier. */
+#define OPAQUE(variable) asm volatile("" : "+r"(variable))
+
+/* The value returned by an atomic add needs -mcpu=v3, which bcc 0.26 doesn't pass: only add, never fetch. */
+#define ATOMIC_ADD(pointer, value) ((void)__sync_fetch_and_add((pointer), (value)))
+
+/* A map made by the loader itself (maps of maps; their inner structs take bcc half a minute to digest). */
+#define RAW_MAP(fd) ((void *)bpf_pseudo_fd(1, fd))
+
+/* System call numbers and registers: x86-64 and, when TS_COMPAT is set, i386. x32 sets bit 30. */
+#define TS_COMPAT 0x2
+#define X32_BIT 0x40000000
+#define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
+
+/* include/uapi/linux and include/linux constants that are macros, so they aren't in the BTF. */
+/* FMODE_READ is bit 0, FMODE_WRITE bit 1, FMODE_CREATED bit 20 of f_mode (open.h) */
+#define FMODE_EXEC 0x20
+#define O_TRUNC 01000
+#define SB_KERNMOUNT (1 << 22)
+#define SB_NOUSER (1U << 31)
+#define AF_INET 2
+#define AF_INET6 10
+#define SIGKILL 9
+#define EPERM 1
+/* Our structs are called hw_*: vmlinux.h has thousands of names, `location`, `event` and `key` among them. */
+#define S_IFMT 00170000
+#define S_IFREG 0100000
+#define AT_BASE 7

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Who becomes a member by what it executes or where it runs (agents.d): exe globs and systemd units. Before the new
+ * program's first instruction, so nothing of it runs unbound. Hook: sched_process_exec, before exec.h.
+ * Maps: units, selected, the selector profile's tables. */
+
+ALWAYS_INLINE u32 agent_by_unit(struct task_struct *task)
+{
+  struct cgroup *cgroup = task->cgroups->dfl_cgrp, *ancestor;
+  struct kernfs_node *node;
+  char *name;
+  for (int i = 1; i < 12; i++) {
+    struct hw_unit_name unit = {};
+    if (i > cgroup->level)
+      break;
+    READ(ancestor, cgroup->ancestors[i]);
+    if (!ancestor)
+      break;
+    READ(node, ancestor->kn);
+    READ(name, node->name);
+    bpf_probe_read_kernel_str(unit.name, sizeof(unit.name), name);
+    u32 *agent = units.lookup(&unit);
+    if (agent && *agent)
+      return *agent;
+  }
+  return 0;
+}
+
+ALWAYS_INLINE u32 agent_by_exe(struct task_struct *task, struct hw_control *control, struct linux_binprm *bprm)
+{
+  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  u32 index = table_index(control, PROFILE_SELECTORS);
+  struct hw_profile *profile = profile_at(index);
+  if (!scratch || !profile)
+    return 0; /* open: a process that no selector was asked about stays what it is, no agent */
+  struct hw_location *at = &scratch->file;
+  struct hw_ruling *ruling = &scratch->ruling;
+  __builtin_memset(ruling, 0, sizeof(*ruling));
+  locate(scratch, control, bprm->file, 0, at);
+  if (at->place >= PLACED_INTERNAL)
+    return 0;
+  add_path_jobs(scratch, profile, index, 0, at, 0, 0);
+  u32 jobs = n_paths(profile);
+  if (walk(scratch, jobs, OPEN_TURNS))
+    return 0;
+  u64 joint = 0;
+  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+    OPAQUE(i);
+    if (i >= jobs)
+      break;
+    add_job_result(scratch, ruling, i, ACTION_EXEC, &joint);
+  }
+  u32 reason = REASON_OF(ruling->enforced);
+  u32 *agent = selected.lookup(&reason);
+  return reason && agent ? *agent : 0;
+}
+
+ALWAYS_INLINE int select_agent(struct task_struct *task, struct linux_binprm *bprm)
+{
+  struct hw_control *control = switchboard();
+  u32 tgid = task->tgid;
+  if (!control || !control->selectors || membership() || processes.lookup(&tgid))
+    return 0;
+  if (tgid == 1)
+    return 0; /* never adopted */
+  u32 id = agent_by_unit(task);
+  if (!id)
+    id = agent_by_exe(task, control, bprm);
+  if (!id)
+    return 0;
+  struct hw_member member = {.agent = id, .forker = task->real_parent->tgid, .forker_start = task->real_parent->start_boottime};
+  struct hw_member *stored = members.task_storage_get(task, &member, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  if (!stored || processes.update(&tgid, &member)) {
+    bpf_send_signal(SIGKILL); /* fails closed: an agent that can't be marked must not run */
+    return 0;
+  }
+  struct hw_event event = {.kind = EVENT_JOIN};
+  describe_process(&event, &member);
+  emit_lifecycle(&event);
+  return 0;
+}

@@ -1,0 +1,146 @@
+"""Sizes that C and Python share, and the layout of an event. C gets the sizes as -D flags; a test compares the layouts.
+
+The words (actions, verdicts, …) aren't here: they are the policy's, and the daemon hands them to the loader.
+"""
+
+import struct
+from typing import NamedTuple
+
+SIZES = {
+    "N_FILE_ACTIONS": 4,
+    "MAX_PROCESSES": 131072,
+    "MAX_AGENTS": 1024,
+    "MAX_PROFILES": 64,
+    "MAX_AUTOMATA": 8,
+    "AUTOMATA_A_PROFILE": 9,  # eight for paths, one for argv
+    "MAX_DECISIONS": 4096,
+    "MAX_STATES": 65536,
+    "MAX_TRANSITIONS": 1 << 20,
+    "MAX_SUPERBLOCKS": 256,
+    "MAX_USERS": 8,
+    "MAX_POLICIES": 32,
+    "MAX_JOINT": 64,
+    "MAX_JOBS": 17,  # a path and a script's path through eight automata each, and argv
+    "MAX_INODES": 65536,
+    "MAX_SHARERS": 8192,
+    "TEXT_AREA": 16384,
+    "MAX_EVENT": 10240,
+    # Turns of the walk, up to sixteen bytes each: a path of 4,096 bytes and some; two paths and argv. Not more: the
+    # verifier keeps five branches a turn in mind, and 8,192 in all.
+    "OPEN_TURNS": 320,
+    "EXEC_TURNS": 900,
+    "ROW_PRIVATE": 0,
+    "ROW_HOST": 1,  # paths that are already the host's
+    "PROFILE_PROOF": 0,
+    "PROFILE_SELECTORS": 1,
+}
+AGENT_SLOT_BITS = 10
+assert SIZES["MAX_AGENTS"] == 1 << AGENT_SLOT_BITS
+
+EVENT = struct.Struct("<QQQIIIIIIIIHHHHHHHHHHHBBBBBBBB2x16s")
+EVENT_HEADER = EVENT.size
+SIZES["EVENT_HEADER"] = EVENT_HEADER
+
+KIND_ACTION, KIND_FORK, KIND_EXIT, KIND_JOIN, KIND_SHARED = range(5)
+
+FLAGS = {
+    "argv_cut": 1,
+    "argv_unread": 2,
+    "unknown": 4,
+    "internal": 8,
+    "private": 16,
+    "shared": 32,
+    "disarmed": 64,
+    "deleted": 128,
+    "linked": 256,
+    "chain": 512,
+    "threads": 1024,
+}
+
+
+class Event(NamedTuple):
+    """An event's header, in the order of `struct event` (event.h has each field's meaning)."""
+
+    time: int
+    start: int
+    forker_start: int
+    agent: int
+    tgid: int
+    tid: int
+    forker: int
+    uid: int
+    generation: int
+    argv_total: int
+    superblock_dev: int
+    kind: int
+    profile: int
+    enforced_reason: int
+    observed_reason: int
+    row: int
+    script_row: int
+    path_length: int
+    argv_length: int
+    script_length: int
+    port: int
+    flags: int
+    action: int
+    accesses: int
+    enforced: int
+    observed: int
+    outcome: int
+    tier: int
+    record: int
+    status: int
+    address: bytes
+
+
+MEMBER = struct.Struct("<QQIIII")  # forker_start shared_files agent forker flags pad
+MEMBER_DOOMED, MEMBER_WARDEN = 1, 2
+AGENT = struct.Struct("<IIII")  # id profile state pad
+AGENT_KILLED = 1
+CONTROL = struct.Struct("<QIIIIII")  # host_mnt_ns generation armed deny_is_kill selectors shown pad
+DECISION = struct.Struct("<IIII")  # enforced observed (weights) covered pad
+OTHERWISE = struct.Struct("<II")  # weight policy (a mask)
+JOINT = struct.Struct("<III")  # weight mode covers
+NET_KEY = struct.Struct("<IBBH16s")  # prefixlen user pad port address
+SUPERBLOCK_KEY = struct.Struct("<QQ")  # address (or magic), bank
+SUPERBLOCK_ROW = struct.Struct("<II")  # row dev
+INODE_KEY = struct.Struct("<QQII")  # superblock inode profile bank
+INODE_ROW = struct.Struct("<8H")
+SHARER = struct.Struct("<QQ")  # files tgid
+
+NET_KEY_BITS = 32  # of the longest-prefix key before the address: user, pad, port
+
+
+def automaton_size() -> int:
+    """Bytes of `struct automaton`."""
+    return (
+        8
+        + 256
+        + 8 * SIZES["MAX_DECISIONS"]
+        + DECISION.size * SIZES["MAX_DECISIONS"] * SIZES["N_FILE_ACTIONS"]
+        + 2 * SIZES["MAX_STATES"]
+        + 2 * SIZES["MAX_TRANSITIONS"]
+    )
+
+
+PROFILE_HEAD = struct.Struct("<IIIII8II8s")  # n_paths has_argv enforced n_users n_joint n_otherwise[8] pad record[8]
+
+
+def profile_size() -> int:
+    """Bytes of `struct profile`."""
+    starts = 16 * SIZES["MAX_SUPERBLOCKS"] * SIZES["MAX_USERS"]
+    return (
+        PROFILE_HEAD.size
+        + DECISION.size
+        + 64 * 4
+        + 64
+        + OTHERWISE.size * SIZES["N_FILE_ACTIONS"] * 2 * SIZES["MAX_POLICIES"]
+        + JOINT.size * SIZES["MAX_JOINT"]
+        + 2 * starts
+    )
+
+
+def counts_layout(n_actions: int, n_verdicts: int) -> struct.Struct:
+    """`struct counts`: seen[], unrecorded[], lost[][], lost_lifecycle, denied."""
+    return struct.Struct(f"<{2 * n_actions + n_actions * n_verdicts + 2}Q")

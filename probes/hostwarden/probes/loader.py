@@ -1,0 +1,166 @@
+"""The short-lived process that compiles, loads, attaches and pins, so that the daemon never carries LLVM in memory.
+
+``python -m hostwarden.probes.loader`` reads a job (JSON) on stdin and writes a result (JSON, one line) on stdout:
+``{"ok": true, …}`` or ``{"ok": false, "error": …, "hint": …}``. It never half-enforces: everything is loaded before
+anything is attached, everything attached is counted, and on failure what was pinned is taken away again.
+
+bcc may call exit() itself and prints on stderr: both stay in this process.
+"""
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hostwarden.probes import bpf, headers, layout, source
+from hostwarden.probes.programs import MAPS, PROGRAMS, Program
+
+BPF_F_NO_PREALLOC = 1
+NET_ENTRIES = 65536
+
+
+class LoadError(Exception):
+    """What could not be done, and a hint."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Job:
+    """``defines`` are the words as -D flags; ``pages`` the rings' sizes; ``digest`` is pinned beside the programs."""
+
+    bpffs: Path
+    cgroup: Path
+    cache: Path
+    defines: Mapping[str, int]
+
+
+def tables() -> dict[str, int]:
+    """The maps of maps, by name: their descriptors."""
+    slots = 2 * layout.SIZES["MAX_PROFILES"]
+    automata = slots * layout.SIZES["AUTOMATA_A_PROFILE"]
+    return {
+        "profiles": _map_of_maps("profiles", slots, bpf.MapType.ARRAY, 4, layout.profile_size(), 1),
+        "automata": _map_of_maps("automata", automata, bpf.MapType.ARRAY, 4, layout.automaton_size(), 1),
+        "nets": _map_of_maps(
+            "nets",
+            slots,
+            bpf.MapType.LPM_TRIE,
+            layout.NET_KEY.size,
+            2 * layout.DECISION.size,
+            NET_ENTRIES,
+            BPF_F_NO_PREALLOC,
+        ),
+    }
+
+
+def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int, entries: int, flags: int = 0) -> int:
+    template = bpf.map_create(kind, key, value, entries, name, flags=flags)
+    try:
+        return bpf.map_create(bpf.MapType.ARRAY_OF_MAPS, 4, 4, slots, name, inner=template)
+    finally:
+        os.close(template)
+
+
+def load(job: Job) -> dict[str, Any]:
+    """Compile, load all, pin the maps, attach and pin all. Raises LoadError."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(headers.tree(job.cache))
+    outer = tables()
+    defines = dict(job.defines) | layout.SIZES
+    flags = defines | {f"FD_{name.upper()}": fd for name, fd in outer.items()}
+    module = _compile(flags)
+    programs = {program.name: _load_program(module, program) for program in PROGRAMS}
+    from bcc import lib
+
+    maps = {name: lib.bpf_table_fd(module.module, name.encode()) for name in MAPS} | outer
+    pinned: list[Path] = []
+    try:
+        for name, fd in maps.items():
+            _pin(fd, job.bpffs / f"map_{name}", pinned)
+        for name, fd in programs.items():
+            _pin(fd, job.bpffs / f"prog_{name}", pinned)
+        for program in PROGRAMS:
+            _pin(_attach(program, programs[program.name], job.cgroup), job.bpffs / f"link_{program.name}", pinned)
+    except (OSError, LoadError):
+        for path in reversed(pinned):
+            path.unlink(missing_ok=True)
+        raise
+    return {"ok": True, "attached": len(PROGRAMS), "digest": source.digest(job.defines)}
+
+
+def _compile(defines: Mapping[str, int]) -> Any:
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise LoadError(
+            "bcc isn't installed", "apt install python3-bpfcc, and make the venv with --system-site-packages"
+        ) from error
+    # No warnings: vmlinux.h makes thousands that nobody can mend.
+    cflags = ["-w", *(f"-D{name}={value}" for name, value in defines.items())]
+    try:
+        return BPF(text=source.text(), cflags=cflags)
+    except Exception as error:
+        raise LoadError("the probes don't compile on this kernel (the compiler's words are above)") from error
+
+
+def _load_program(module: Any, program: Program) -> int:
+    instructions = module.dump_func(program.name.encode())
+    try:
+        return bpf.prog_load(instructions, program.name, program.kind, program.attach_type, _btf_id(program))
+    except bpf.VerifierError as error:
+        print(error.log, file=sys.stderr)
+        raise LoadError(str(error), "the verifier's last words are in the daemon's log") from error
+
+
+def _btf_id(program: Program) -> int:
+    if program.is_cgroup:
+        return 0
+    number: int = ctypes.CDLL("libbpf.so.1").libbpf_find_vmlinux_btf_id(program.hook.encode(), program.attach_type)
+    if number <= 0:
+        raise LoadError(f"this kernel has no tracepoint {program.hook}")
+    return number
+
+
+def _attach(program: Program, fd: int, cgroup: Path) -> int:
+    if not program.is_cgroup:
+        return bpf.attach_tracepoint(fd)
+    folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return bpf.attach_cgroup(fd, folder, program.attach_type)
+    except PermissionError as error:
+        raise LoadError(
+            f"attaching {program.name} to {cgroup} is refused: a program that lets no other beside it stands there",
+            "`bpftool cgroup tree` names it",
+        ) from error
+    finally:
+        os.close(folder)
+
+
+def _pin(fd: int, path: Path, pinned: list[Path]) -> None:
+    bpf.pin(fd, path)
+    pinned.append(path)
+
+
+def main() -> int:
+    """The loader's process: see the module's docstring."""
+    raw = json.load(sys.stdin)
+    job = Job(Path(raw["bpffs"]), Path(raw["cgroup"]), Path(raw["cache"]), raw["defines"])
+    result: dict[str, Any]
+    try:
+        result = load(job)
+    except (LoadError, headers.HeadersError) as error:
+        result = {"ok": False, "error": str(error), "hint": getattr(error, "hint", "")}
+    except OSError as error:
+        result = {"ok": False, "error": error.strerror or str(error), "hint": ""}
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
