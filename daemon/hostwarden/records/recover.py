@@ -33,6 +33,7 @@ from hostwarden.records.segments import (
     ZERO,
     LogError,
     header_line,
+    is_fingerprint,
     list_segments,
     open_segment,
     parse_checkpoint,
@@ -239,6 +240,8 @@ def _header(line: bytes, path: Path, end: End, log: str) -> None:
         prev, theirs = bytes.fromhex(value["prev"]), value["log"]
     except (ValueError, TypeError, KeyError):
         raise _damaged(path, "the header is not a header") from None
+    if not is_fingerprint(theirs):
+        raise _damaged(path, "the header names no key")
     if theirs != log:
         raise LogError(f"{path}: signed by another key ({theirs}); restore its log.key, or move the log away")
     first, prev = (segment_first(path), prev) if end.offset else (end.sequence + 1, end.head)

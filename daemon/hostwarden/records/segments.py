@@ -65,6 +65,7 @@ CHECKPOINT_START = b'{"checkpoint":'
 TREE_CACHE = "tree.json"
 
 _NAME = re.compile(r"[0-9]{20}\.seg")
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _PREFIX = re.compile(rb'\{"sequence":([1-9][0-9]{0,18}),"prev":"([0-9a-f]{64})",').match
 
 
@@ -86,6 +87,11 @@ def fingerprint(public: bytes) -> str:
     return sha256(public).hexdigest()[:32]
 
 
+def is_fingerprint(value: object) -> bool:
+    """True for what fingerprint() returns: a header may say anything, and what it says ends up in messages."""
+    return isinstance(value, str) and _FINGERPRINT.fullmatch(value) is not None
+
+
 def origin(log: str) -> str:
     """First line of a log's checkpoints, and the name of its key. ``log``: the fingerprint."""
     return f"hostwarden/{log}"
@@ -99,7 +105,7 @@ def segment_name(first: int) -> str:
 def segment_first(path: Path) -> int:
     """The sequence in a segment's name. Raises LogError for a name that segment_name never makes."""
     if not _NAME.fullmatch(path.name) or int(path.stem) < 1:
-        raise LogError(f"{path.name}: not a segment's name; move the file out of the log's folder")
+        raise LogError(f"{path.name!a}: not a segment's name; move the file out of the log's folder")
     return int(path.stem)
 
 

@@ -27,6 +27,7 @@ from hostwarden.records.segments import (
     LogError,
     fingerprint,
     header_line,
+    is_fingerprint,
     list_segments,
     open_segment,
     origin,
@@ -149,7 +150,9 @@ class _Walk:
 
     def segment(self, path: Path, *, is_last: bool) -> None:
         """One file. What can't be opened is a problem, and the next one will miss its records."""
-        self._chain.file, self.offset = path.name, 0
+        # A folder under audit may hold any name: none that would steer a terminal goes into the report.
+        self._chain.file = path.name if path.name.isascii() and path.name.isprintable() else ascii(path.name)
+        self.offset = 0
         try:
             first, file = segment_first(path), open_segment(path)
         except LogError as error:
@@ -269,7 +272,7 @@ def _claimed_log(path: Path) -> str:
             log = orjson.loads(file.readline(MAX_LINE + 1))["log"]
     except (LogError, ValueError, TypeError, KeyError):
         return "?"
-    return log if isinstance(log, str) else "?"
+    return log if is_fingerprint(log) else "?"
 
 
 def _prev_in(header: bytes) -> bytes | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,6 +184,14 @@ def test_a_missing_segment_is_refused(make_log: Callable[..., Log], missing: int
     log.segments[missing].unlink()
     with pytest.raises(LogError, match=r"missing|root"):
         reopen(log)
+
+
+@pytest.mark.parametrize("log_name", ["\n", "\x1b[2J", "", "0" * 31])
+def test_a_header_that_names_no_key_is_refused_in_one_plain_line(log: Log, log_name: str) -> None:
+    damage(log, 1, 0, log.key.fingerprint.encode(), orjson.dumps(log_name)[1:-1])
+    with pytest.raises(LogError, match="names no key") as caught:
+        reopen(log)
+    assert str(caught.value).isprintable()
 
 
 def test_another_key_is_refused(log: Log, tmp_path: Path) -> None:

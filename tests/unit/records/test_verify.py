@@ -255,10 +255,14 @@ def test_the_same_segment_under_a_second_name(log: Log) -> None:
     assert not verify(log.folder, log.key.public).ok
 
 
-@pytest.mark.parametrize("name", ["1.seg", "x.seg", "0000000000000000000a.seg", f"{0:020d}.seg", ".seg"])
+@pytest.mark.parametrize(
+    "name", ["1.seg", "x.seg", "0000000000000000000a.seg", f"{0:020d}.seg", ".seg", "\x1b[2J\n.seg", "\udcff.seg"]
+)
 def test_a_file_that_only_looks_like_a_segment(log: Log, name: str) -> None:
     (log.folder / name).write_bytes(b"")
-    assert any("not a segment's name" in problem.message for problem in verify(log.folder).problems)
+    problems = verify(log.folder).problems
+    assert any("not a segment's name" in problem.message for problem in problems)
+    assert all(str(problem).isascii() and str(problem).isprintable() for problem in problems)
 
 
 def test_links_and_pipes_are_not_opened(log: Log) -> None:
