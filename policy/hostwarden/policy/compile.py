@@ -1,8 +1,9 @@
 """Policies to the kernel's tables: ``compile_profile``.
 
 The oracle states how is decided, ``tables`` what the kernel combines, and this package's tests hold both to the same
-answers. Where one path automaton is walked and no argv can change the outcome, `otherwise` is already in its states;
-else the kernel adds it, for it then depends on what the other walks cover.
+answers. Where one path automaton is walked, `otherwise` is already in its states; else the kernel adds it, for it then
+depends on what the other walks cover. For exec the kernel always adds it: argv may cover, and what has no path (memfd,
+a deleted file) is decided by `otherwise` alone.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
     argv_clauses = [clause for clause in laws.of(Action.EXEC) if clause.asks_argv]
     path_clauses = [clause for clause in laws.of(*FILE_ACTIONS) if clause.asks_path or not clause.asks_argv]
     argv = argv_table(settings, argv_clauses)
-    foldable = frozenset(action for action in FILE_ACTIONS if argv is None or action is not Action.EXEC)
+    foldable = frozenset(FILE_ACTIONS) - {Action.EXEC}
     paths, is_folded = path_automata(settings, path_pieces(path_clauses), foldable)
     left = [action for action in FILE_ACTIONS if not is_folded or action not in foldable]
     return Profile(

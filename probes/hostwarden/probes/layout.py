@@ -23,6 +23,7 @@ SIZES = {
     "MAX_JOBS": 17,  # a path and a script's path through eight automata each, and argv
     "MAX_INODES": 65536,
     "MAX_SHARERS": 8192,
+    "NET_ENTRIES": 1 << 17,
     "TEXT_AREA": 16384,
     "MAX_EVENT": 10240,
     # Turns of the walk, up to sixteen bytes each: a path of 4,096 bytes and some; two paths and argv. Not more: the

@@ -20,7 +20,6 @@ from hostwarden.probes import bpf, headers, layout, source
 from hostwarden.probes.programs import MAPS, PROGRAMS, Program
 
 BPF_F_NO_PREALLOC = 1
-NET_ENTRIES = 65536
 
 
 class LoadError(Exception):
@@ -54,7 +53,7 @@ def tables() -> dict[str, int]:
             bpf.MapType.LPM_TRIE,
             layout.NET_KEY.size,
             2 * layout.DECISION.size,
-            NET_ENTRIES,
+            layout.SIZES["NET_ENTRIES"],
             BPF_F_NO_PREALLOC,
         ),
     }

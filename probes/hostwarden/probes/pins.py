@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +57,9 @@ def remove(path: Path) -> int:
         return 0
     gone = 0
     # Links first: nothing of ours may run while its maps go.
-    for pin in sorted(path.iterdir(), key=lambda pin: not pin.name.startswith("link_")):
-        if stat.S_ISREG(pin.lstat().st_mode):
-            pin.unlink()
-            gone += 1
+    for pin in sorted(_ours(path), key=lambda pin: not pin.name.startswith("link_")):
+        pin.unlink()
+        gone += 1
     if path.is_mount() and bpf.libc.umount2(os.fsencode(path), MNT_DETACH) != 0:
         raise BpffsError(f"{path} can't be unmounted: {os.strerror(ctypes.get_errno())}")
     if not path.is_mount() and not is_bpffs(path.parent):
@@ -78,7 +76,12 @@ def is_complete(path: Path) -> bool:
 
 def is_empty(path: Path) -> bool:
     """Whether nothing is pinned there (or there is no bpffs)."""
-    return not path.is_dir() or not is_bpffs(path) or not any(path.iterdir())
+    return not path.is_dir() or not is_bpffs(path) or not _ours(path)
+
+
+def _ours(path: Path) -> list[Path]:
+    """Our pins; a kernel with CONFIG_BPF_PRELOAD puts two files of its own into every bpffs, which can't be removed."""
+    return [pin for pin in path.iterdir() if pin.name.startswith(("link_", "prog_", "map_"))]
 
 
 @dataclass(frozen=True)

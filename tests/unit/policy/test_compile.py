@@ -214,13 +214,56 @@ def only(decision: Decision) -> tuple[Verdict, int]:
 def test_otherwise_is_folded_where_one_walk_decides(policy: MakePolicy) -> None:
     plain = policy("- allow: read\n  path: /a/**", otherwise="{read: deny, exec: kill}")
     profile = compile_profile([plain], [ROOT])
-    assert profile.otherwise == {action: [] for action in FILE_ACTIONS}
+    folded = [action for action in FILE_ACTIONS if action is not Action.EXEC]
+    assert all(profile.otherwise[action] == [] for action in folded)
+    assert [entry.verdict for entry in profile.otherwise[Action.EXEC]] == [Verdict.KILL]  # for what has no path, too
     assert len(profile.paths) == 1
-    assert all(row[action].covered == 0 for row in profile.paths[0].decisions for action in FILE_ACTIONS)
+    assert all(row[action].covered == 0 for row in profile.paths[0].decisions for action in folded)
     with_argv = policy("- kill: exec\n  argv: a*", otherwise="{read: deny, exec: deny}")
     profile = compile_profile([with_argv], [ROOT])
     assert [entry.verdict for entry in profile.otherwise[Action.EXEC]] == [Verdict.DENY]
     assert profile.otherwise[Action.READ] == []
+
+
+def test_otherwise_is_by_severity(policy: MakePolicy) -> None:
+    laws = [
+        policy("- kill: exec\n  argv: a*", name="p0", otherwise="{exec: audit}"),
+        policy(name="p1", otherwise="{exec: kill}"),
+        policy(name="p2", otherwise="{exec: deny}"),
+    ]
+    profile = compile_profile(laws, [ROOT])
+    assert [entry.policy for entry in profile.otherwise[Action.EXEC]] == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "action", "uid", "line"),
+    [
+        # both match /x/y, the first for all of /x; which of them decides there
+        ("deny: [read]", "deny: [read]", Action.READ, 0, 5),
+        ("deny: [read]", "kill: [read]", Action.READ, 0, 7),
+        ("audit: [read]", "deny: [read]", Action.READ, 0, 7),
+        ("deny: [read]", "deny: [write]", Action.WRITE, 0, 7),
+        ("deny: [read]", "deny: [read, write]", Action.WRITE, 0, 7),
+        ("user: alice, deny: [read]", "deny: [read]", Action.READ, 0, 7),
+        ("user: alice, deny: [read]", "deny: [read]", Action.READ, 1000, 5),
+        ("deny: [read]", "user: alice, deny: [read]", Action.READ, 1000, 5),
+        ("except: [/x/y], deny: [read]", "deny: [read]", Action.READ, 0, 7),
+        ("deny: [read]", "except: [/x/y], deny: [read]", Action.READ, 0, 5),
+        ("argv: a*, deny: [exec]", "deny: [exec]", Action.EXEC, 0, 7),
+        ("argv: b*, deny: [exec]", "deny: [exec]", Action.EXEC, 0, 5),
+        ("deny: [exec]", "argv: b*, kill: [exec]", Action.EXEC, 0, 7),
+        ("argv: b*, allow: [exec]", "argv: c*, deny: [exec]", Action.EXEC, 0, 5),
+    ],
+)
+def test_which_of_two_rules_decides(
+    policy: MakePolicy, first: str, second: str, action: Action, uid: int, line: int
+) -> None:
+    laws = [policy(f"- {{path: [/x/**], {first}}}\n\n- {{path: [/x/y], {second}}}", otherwise="{exec: audit}")]
+    profile = compile_profile(laws, [ROOT])
+    found = by_tables(profile, 1, uid, b"/x/y", (b"b",), action)
+    attempt = Attempt(action, path=b"/x/y", argv=(b"b",), uid=uid)
+    assert found == decide(laws, attempt)
+    assert found.enforced_reason.location == f"p.yaml:{line}"
 
 
 def test_reasons(policy: MakePolicy) -> None:

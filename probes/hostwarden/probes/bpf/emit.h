@@ -6,7 +6,7 @@ ALWAYS_INLINE void describe_process(struct hw_event *event, struct hw_member *me
   struct task_struct *task = bpf_get_current_task_btf();
   u64 ids = bpf_get_current_pid_tgid();
   event->time = bpf_ktime_get_boot_ns();
-  event->start = task->group_leader->start_boottime;
+  event->start = GET(GET(task, group_leader), start_boottime);
   event->agent = member->agent;
   event->tgid = ids >> 32;
   event->tid = ids;

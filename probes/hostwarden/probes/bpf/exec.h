@@ -9,9 +9,9 @@
 ALWAYS_INLINE struct file *script_of(struct task_struct *task, struct linux_binprm *bprm)
 {
   struct file *found = 0, *file;
-  struct callback_head *work = task->task_works, *next;
-  char *filename = (char *)bprm->filename, *interpreter = (char *)bprm->interp;
-  struct file *executable = bprm->executable;
+  struct callback_head *work = GET(task, task_works), *next;
+  char *filename = (char *)GET(bprm, filename), *interpreter = (char *)GET(bprm, interp);
+  struct file *executable = GET(bprm, executable);
   if (executable)
     return executable; /* binfmt_misc with a descriptor */
   if (filename == interpreter)
@@ -21,10 +21,10 @@ ALWAYS_INLINE struct file *script_of(struct task_struct *task, struct linux_binp
     if (!work)
       break;
     file = (struct file *)((u64)work - __builtin_offsetof(struct file, f_task_work));
-    READ(flags, file->f_flags);
+    READ(flags, file, f_flags);
     if (flags & FMODE_EXEC)
       found = file;
-    READ(next, work->next);
+    READ(next, work, next);
     work = next;
   }
   return found;
@@ -70,8 +70,8 @@ ALWAYS_INLINE void forget_shared_table(struct hw_member *member, u32 tgid)
 /* argv as it stands in the new program's memory: bytes read, 0 where it can't be read. */
 ALWAYS_INLINE u32 read_argv(struct task_struct *task, struct hw_scratch *scratch, struct hw_event *event)
 {
-  struct mm_struct *mm = task->mm;
-  u64 from = mm->arg_start, length = mm->arg_end - from;
+  struct mm_struct *mm = GET(task, mm);
+  u64 from = GET(mm, arg_start), length = GET(mm, arg_end) - from;
   event->argv_total = length;
   u32 copied = length > AREA ? AREA : length;
   OPAQUE(copied);
@@ -137,7 +137,7 @@ ALWAYS_INLINE void judge_program(struct hw_control *control, struct hw_profile *
 ALWAYS_INLINE struct hw_member *member_at_exec(struct task_struct *task)
 {
   struct hw_member *member = membership();
-  u32 tgid = task->tgid;
+  u32 tgid = GET(task, tgid);
   if (!member) {
     struct hw_member *process = processes.lookup(&tgid);
     if (!process)
@@ -157,7 +157,7 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   struct hw_member *member = member_at_exec(task);
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
-  forget_shared_table(member, task->tgid);
+  forget_shared_table(member, GET(task, tgid));
   struct hw_control *control = switchboard();
   struct hw_agent *agent = agent_of(member);
   if (!control || !agent || agent->id != member->agent)
@@ -176,7 +176,7 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   event->accesses = 1 << ACTION_EXEC;
   event->generation = control->generation;
   event->profile = agent->profile;
-  locate(scratch, control, bprm->file, 0, &scratch->file);
+  locate(scratch, control, GET(bprm, file), 0, &scratch->file);
   struct file *script = script_of(task, bprm);
   if (script)
     locate(scratch, control, script, SCRIPT_AT, &scratch->script);

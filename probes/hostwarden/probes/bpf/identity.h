@@ -11,9 +11,9 @@ ALWAYS_INLINE struct hw_member *membership(void)
   struct hw_member *found = members.task_storage_get(task, 0, 0);
   if (found)
     return found;
-  if (task->pid == task->tgid)
+  if (GET(task, pid) == GET(task, tgid))
     return 0;
-  return members.task_storage_get(task->group_leader, 0, 0);
+  return members.task_storage_get(GET(task, group_leader), 0, 0);
 }
 
 /* By slot. The caller compares `id` with the member's agent: a member of an agent that is gone (its slot was freed or
@@ -51,7 +51,7 @@ ALWAYS_INLINE void settle_debts(struct hw_member *member)
 {
   struct hw_agent *agent = agent_of(member);
   struct task_struct *task = bpf_get_current_task_btf();
-  u64 files = (u64)task->files;
+  u64 files = (u64)GET(task, files);
   u32 tgid = bpf_get_current_pid_tgid() >> 32;
   struct hw_member *process = processes.lookup(&tgid);
   if (!process) {

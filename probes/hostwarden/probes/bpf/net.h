@@ -55,14 +55,16 @@ ALWAYS_INLINE int judge_net(struct hw_target *target, u32 action)
   if (agent->state & AGENT_KILLED)
     return 0;
   struct hw_event event = {.kind = EVENT_ACTION, .tier = TIER_CGROUP, .action = action};
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  u64 address = bpf_get_current_task();
+  OPAQUE(address); /* or bcc takes it for a pointer of its own and rewrites inside the macros */
+  struct task_struct *task = (struct task_struct *)address;
   struct task_struct *leader;
   u64 ids = bpf_get_current_pid_tgid();
   struct hw_ruling ruling = {};
   u32 record = RECORD_ALL;
   decide_net(control, agent->profile, target, action, &ruling, &record);
-  READ(leader, task->group_leader);
-  READ(event.start, leader->start_boottime);
+  READ(leader, task, group_leader);
+  READ(event.start, leader, start_boottime);
   event.time = bpf_ktime_get_boot_ns();
   event.agent = member->agent;
   event.tgid = tgid;

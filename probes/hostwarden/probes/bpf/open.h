@@ -12,12 +12,12 @@ ALWAYS_INLINE int is_open(u64 number, int compat)
 
 ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
 {
-  struct files_struct *files = task->files;
+  struct files_struct *files = GET(task, files);
   if (!files)
     return 0;
-  struct fdtable *table = files->fdt;
-  struct file **slots = table->fd, *file = 0;
-  if (descriptor >= table->max_fds)
+  struct fdtable *table = GET(files, fdt);
+  struct file **slots = GET(table, fd), *file = 0;
+  if (descriptor >= GET(table, max_fds))
     return 0;
   bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
   return file;
@@ -29,23 +29,23 @@ ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
 ALWAYS_INLINE u64 open_flags(struct pt_regs *regs)
 {
   u64 how = 0, number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
-  int compat = bpf_get_current_task_btf()->thread_info.status & TS_COMPAT;
+  int compat = GET(bpf_get_current_task_btf(), thread_info.status) & TS_COMPAT;
   if (compat) {
     if (number == 8)
       return O_TRUNC;
     if (number == 437) {
-      bpf_probe_read_user(&how, sizeof(how), (void *)(u64)(u32)regs->dx);
+      bpf_probe_read_user(&how, sizeof(how), (void *)(u64)(u32)GET(regs, dx));
       return how;
     }
-    return number == 5 ? regs->cx : regs->dx;
+    return number == 5 ? GET(regs, cx) : GET(regs, dx);
   }
   if (number == 85)
     return O_TRUNC;
   if (number == 437) {
-    bpf_probe_read_user(&how, sizeof(how), (void *)regs->dx);
+    bpf_probe_read_user(&how, sizeof(how), (void *)GET(regs, dx));
     return how;
   }
-  return number == 2 ? regs->si : regs->dx;
+  return number == 2 ? GET(regs, si) : GET(regs, dx);
 }
 
 /* A file with several names: was one of them protected when the tables were made? Then that name's verdict counts. */
@@ -94,7 +94,7 @@ ALWAYS_INLINE int rule_on(struct hw_control *control, struct hw_profile *profile
  * daemon, told by this event, ends those that sleep. */
 ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event)
 {
-  u64 files = (u64)task->files;
+  u64 files = (u64)GET(task, files);
   u32 agent = event->agent;
   if (doomed_files.update(&files, &agent) == 0)
     raise_gate();
@@ -153,7 +153,7 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
   if (!control || !agent || agent->id != member->agent || !file)
     return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
   u32 mode = 0;
-  READ(mode, file->f_mode);
+  READ(mode, file, f_mode);
   /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
    * reason the number of the system call isn't carried along, but read again where it is needed. */
   u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;
@@ -179,7 +179,7 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
   event->action = judge_accesses(control, agent, profile, index, scratch, accesses);
   describe_ruling(event, &scratch->worst);
   describe_location(event, &scratch->file, control);
-  int users = task->files->count.counter, threads = task->signal->nr_threads;
+  int users = GET(GET(task, files), count.counter), threads = GET(GET(task, signal), nr_threads);
   if (is_deadly(control, &scratch->worst)) {
     u64 flags = open_flags(regs);
     int happened = accesses & (1 << ACTION_CREATE) || (accesses & (1 << ACTION_WRITE) && flags & O_TRUNC);
@@ -217,7 +217,7 @@ ALWAYS_INLINE int leave_system_call(struct pt_regs *regs, long result)
   if (result < 0)
     return 0;
   number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
-  int compat = task->thread_info.status & TS_COMPAT;
+  int compat = GET(task, thread_info.status) & TS_COMPAT;
   if (!is_open(number, compat))
     return 0;
   if (member->flags & MEMBER_WARDEN)

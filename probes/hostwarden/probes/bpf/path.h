@@ -26,26 +26,26 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
   walk->crossing = mount != 0;
   walk->ended = 0;
   if (mount)
-    READ(top, mount->mnt.mnt_root);
+    READ(top, mount, mnt.mnt_root);
   do {
     if (dentry == top) { /* never without `mount`: top is 0 */
-      READ(above, mount->mnt_parent);
+      READ(above, mount, mnt_parent);
       if (above == mount) {
         walk->ended = 1;
         break;
       }
-      READ(parent, mount->mnt_mountpoint);
+      READ(parent, mount, mnt_mountpoint);
       dentry = parent;
       mount = above;
-      READ(parent, mount->mnt.mnt_root);
+      READ(parent, mount, mnt.mnt_root);
       top = parent;
     } else {
-      READ(parent, dentry->d_parent);
+      READ(parent, dentry, d_parent);
       if (parent == dentry) {
         walk->ended = 2;
         break;
       }
-      READ(name, dentry->d_name);
+      READ(name, dentry, d_name);
       length = MASKED(name.len, 255);
       walk->written += length + 1;
       u64 offset = MASKED(walk->offset - length - 1, AREA - 1);
@@ -60,8 +60,8 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
   if (walk->ended == 2) {
     struct super_block *superblock;
     struct dentry *root;
-    READ(superblock, dentry->d_sb);
-    READ(root, superblock->s_root);
+    READ(superblock, dentry, d_sb);
+    READ(root, superblock, s_root);
     walk->ended = root == dentry && !walk->crossing; /* open_by_handle_at with a cold cache ends elsewhere */
   }
   u32 written = walk->written;
@@ -85,13 +85,13 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
   struct mnt_namespace *namespace;
   struct mount *mount = 0;
   u64 magic, s_flags;
-  READ(dentry, file->f_path.dentry);
-  READ(vfsmount, file->f_path.mnt);
-  READ(inode, dentry->d_inode);
-  READ(superblock, dentry->d_sb);
-  READ(at->dev, superblock->s_dev);
-  READ(at->links, inode->i_nlink);
-  READ(at->inode, inode->i_ino);
+  READ(dentry, file, f_path.dentry);
+  READ(vfsmount, file, f_path.mnt);
+  READ(inode, dentry, d_inode);
+  READ(superblock, dentry, d_sb);
+  READ(at->dev, superblock, s_dev);
+  READ(at->links, inode, i_nlink);
+  READ(at->inode, inode, i_ino);
   at->superblock = (u64)superblock;
   at->row = 0;
   struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(control)};
@@ -100,17 +100,17 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
     at->row = known->row;
     at->place = PLACED;
   } else {
-    READ(s_flags, superblock->s_flags);
-    READ(magic, superblock->s_magic);
-    READ(namespace, ((struct mount *)((u64)vfsmount - __builtin_offsetof(struct mount, mnt)))->mnt_ns);
+    READ(s_flags, superblock, s_flags);
+    READ(magic, superblock, s_magic);
+    READ(namespace, (struct mount *)((u64)vfsmount - __builtin_offsetof(struct mount, mnt)), mnt_ns);
     if (s_flags & (SB_KERNMOUNT | SB_NOUSER)) {
       /* pipes, sockets, memfd, anonymous inodes: no mount shows them, so their kind decides */
       struct qstr name;
-      READ(name, dentry->d_name);
+      READ(name, dentry, d_name);
       u64 length = MASKED(name.len, 255);
-      at->offset = AREA - 256;
+      at->offset = AREA - length;
       at->length = length;
-      bpf_probe_read_kernel(&scratch->text[base + AREA - 256], length, name.name);
+      bpf_probe_read_kernel(&scratch->text[base + MASKED(AREA - length, AREA * 2 - 1)], length, name.name);
       at->place = PLACED_INTERNAL;
       return;
     }

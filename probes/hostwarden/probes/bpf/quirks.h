@@ -4,8 +4,16 @@
 /* bcc without kernel headers doesn't define it (headers.py). */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* One line instead of three; the destination is zeroed by the helper when the address is bad. */
-#define READ(destination, source) bpf_probe_read_kernel(&(destination), sizeof(destination), &(source))
+/* Every access to a struct of the kernel goes through one of these two. bcc's front end lays structs out for the host,
+ * its back end for BPF, and the two disagree on the alignment of wide members: `mm->arg_start` compiled to an offset 16
+ * bytes too far (6.18, LLVM 14) while offsetof, which the front end computes, was right. So the offset is always a number
+ * by the time the back end sees it. GET is a plain load: for pointers whose type the verifier knows. */
+#define GET(pointer, member) \
+  (*(typeof((pointer)->member) *)((u64)(pointer) + __builtin_offsetof(typeof(*(pointer)), member)))
+/* READ is for all others; the destination is zeroed by the helper when the address is bad. */
+#define READ(destination, pointer, member) \
+  bpf_probe_read_kernel(&(destination), sizeof(destination), \
+                        (void *)((u64)(pointer) + __builtin_offsetof(typeof(*(pointer)), member)))
 
 /* A mask that clang can neither move nor fold away, so the verifier sees it right before the access (6.1, 6.12, 6.18). */
 #define MASKED(value, mask) ({ u64 _value = (value); asm volatile("%0 &= %1" : "+r"(_value) : "i"(mask)); _value; })
@@ -23,7 +31,7 @@
 /* System call numbers and registers: x86-64 and, when TS_COMPAT is set, i386. x32 sets bit 30. */
 #define TS_COMPAT 0x2
 #define X32_BIT 0x40000000
-#define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
+#define SYSCALL_NUMBER(regs) GET(regs, orig_ax)
 
 /* include/uapi/linux and include/linux constants that are macros, so they aren't in the BTF. */
 /* FMODE_READ is bit 0, FMODE_WRITE bit 1, FMODE_CREATED bit 20 of f_mode (open.h) */

@@ -5,18 +5,18 @@
 
 ALWAYS_INLINE u32 agent_by_unit(struct task_struct *task)
 {
-  struct cgroup *cgroup = task->cgroups->dfl_cgrp, *ancestor;
+  struct cgroup *cgroup = GET(GET(task, cgroups), dfl_cgrp), *ancestor;
   struct kernfs_node *node;
   char *name;
   for (int i = 1; i < 12; i++) {
     struct hw_unit_name unit = {};
-    if (i > cgroup->level)
+    if (i > GET(cgroup, level))
       break;
-    READ(ancestor, cgroup->ancestors[i]);
+    READ(ancestor, cgroup, ancestors[i]);
     if (!ancestor)
       break;
-    READ(node, ancestor->kn);
-    READ(name, node->name);
+    READ(node, ancestor, kn);
+    READ(name, node, name);
     bpf_probe_read_kernel_str(unit.name, sizeof(unit.name), name);
     u32 *agent = units.lookup(&unit);
     if (agent && *agent)
@@ -35,7 +35,7 @@ ALWAYS_INLINE u32 agent_by_exe(struct task_struct *task, struct hw_control *cont
   struct hw_location *at = &scratch->file;
   struct hw_ruling *ruling = &scratch->ruling;
   __builtin_memset(ruling, 0, sizeof(*ruling));
-  locate(scratch, control, bprm->file, 0, at);
+  locate(scratch, control, GET(bprm, file), 0, at);
   if (at->place >= PLACED_INTERNAL)
     return 0;
   add_path_jobs(scratch, profile, index, 0, at, 0, 0);
@@ -57,7 +57,7 @@ ALWAYS_INLINE u32 agent_by_exe(struct task_struct *task, struct hw_control *cont
 ALWAYS_INLINE int select_agent(struct task_struct *task, struct linux_binprm *bprm)
 {
   struct hw_control *control = switchboard();
-  u32 tgid = task->tgid;
+  u32 tgid = GET(task, tgid);
   if (!control || !control->selectors || membership() || processes.lookup(&tgid))
     return 0;
   if (tgid == 1)
@@ -67,7 +67,7 @@ ALWAYS_INLINE int select_agent(struct task_struct *task, struct linux_binprm *bp
     id = agent_by_exe(task, control, bprm);
   if (!id)
     return 0;
-  struct hw_member member = {.agent = id, .forker = task->real_parent->tgid, .forker_start = task->real_parent->start_boottime};
+  struct hw_member member = {.agent = id, .forker = GET(GET(task, real_parent), tgid), .forker_start = GET(GET(task, real_parent), start_boottime)};
   struct hw_member *stored = members.task_storage_get(task, &member, BPF_LOCAL_STORAGE_GET_F_CREATE);
   if (!stored || processes.update(&tgid, &member)) {
     bpf_send_signal(SIGKILL); /* fails closed: an agent that can't be marked must not run */

@@ -13,15 +13,15 @@ ALWAYS_INLINE int inherit(struct task_struct *parent, struct task_struct *child)
   struct hw_member *member = membership();
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
-  u32 tgid = child->tgid, parent_tgid = parent->tgid;
-  struct hw_member copy = {.agent = member->agent, .forker = parent_tgid, .forker_start = parent->group_leader->start_boottime};
+  u32 tgid = GET(child, tgid), parent_tgid = GET(parent, tgid);
+  struct hw_member copy = {.agent = member->agent, .forker = parent_tgid, .forker_start = GET(GET(parent, group_leader), start_boottime)};
   if (tgid == parent_tgid) { /* a thread */
     copy = *member;
     copy.flags = 0;
   }
-  u64 files = (u64)child->files;
+  u64 files = (u64)GET(child, files);
   if (tgid != parent_tgid) {
-    if (files == (u64)parent->files) {
+    if (files == (u64)GET(parent, files)) {
       copy.shared_files = files;
       member->shared_files = files;
       note_sharer(files, tgid, member->agent);
@@ -54,7 +54,7 @@ ALWAYS_INLINE int inherit(struct task_struct *parent, struct task_struct *child)
     event.forker_start = copy.forker_start;
     event.tgid = tgid;
     event.tid = tgid;
-    event.start = child->start_boottime;
+    event.start = GET(child, start_boottime);
     emit_lifecycle(&event);
   }
   return 0;
@@ -65,16 +65,16 @@ ALWAYS_INLINE int leave(struct task_struct *task)
   struct hw_member *member = membership();
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
-  u32 tgid = task->tgid;
-  u64 files = (u64)task->files;
+  u32 tgid = GET(task, tgid);
+  u64 files = (u64)GET(task, files);
   if (member->shared_files || gate_is_up()) {
     struct hw_sharer sharer = {.files = files, .tgid = tgid};
-    if (task->files->count.counter == 1 && doomed_files.delete(&files) == 0)
+    if (GET(GET(task, files), count.counter) == 1 && doomed_files.delete(&files) == 0)
       lower_gate();
-    if (task->signal->live.counter == 0)
+    if (GET(GET(task, signal), live.counter) == 0)
       sharers.delete(&sharer);
   }
-  if (task->signal->live.counter != 0)
+  if (GET(GET(task, signal), live.counter) != 0)
     return 0;
   struct hw_member *process = processes.lookup(&tgid);
   if (member->flags & MEMBER_DOOMED)
@@ -84,7 +84,7 @@ ALWAYS_INLINE int leave(struct task_struct *task)
   processes.delete(&tgid);
   struct hw_event event = {.kind = EVENT_EXIT};
   describe_process(&event, member);
-  event.status = task->exit_code & 0x7f;
+  event.status = GET(task, exit_code) & 0x7f;
   emit_lifecycle(&event);
   return 0;
 }

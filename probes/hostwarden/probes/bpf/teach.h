@@ -8,13 +8,13 @@ ALWAYS_INLINE int learn(struct task_struct *task, struct file *file)
   struct dentry *dentry;
   struct super_block *superblock;
   u32 number = 0;
-  READ(dentry, file->f_path.dentry);
-  READ(superblock, dentry->d_sb);
-  READ(number, superblock->s_dev);
+  READ(dentry, file, f_path.dentry);
+  READ(superblock, dentry, d_sb);
+  READ(number, superblock, s_dev);
   u64 dev = number, address = (u64)superblock;
   taught.update(&dev, &address);
   struct hw_control *control = switchboard();
   if (control)
-    control->host_mnt_ns = (u64)task->nsproxy->mnt_ns;
+    control->host_mnt_ns = (u64)GET(GET(task, nsproxy), mnt_ns);
   return 0;
 }
