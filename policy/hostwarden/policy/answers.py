@@ -1,6 +1,7 @@
 """What a final state means: from the tokens of the globs that matched to one Decision for each file action."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from hostwarden.policy.clauses import Clause, Clauses
 from hostwarden.policy.evaluate import combine, say
@@ -54,25 +55,13 @@ class Answers:
             decision = combine([decision, *(say(entry.verdict, entry.reason, entry.mode) for entry in rest)])
         # Only bits that somebody will ask for, so that states don't differ by the others.
         asked = 0 if action in folded else sum(1 << entry.policy for entry in otherwise)
-        return combine_covered(decision, asked)
+        return replace(decision, covered=decision.covered & asked)
 
     def _part(self, clause: Clause) -> Decision:
         if clause.is_joint:
             return Decision(joint=1 << self._joint[clause.reason])
         verdict = say(clause.rule.verdict, clause.reason, clause.mode)
         return combine([verdict, Decision(covered=clause.covered)])
-
-
-def combine_covered(decision: Decision, mask: int) -> Decision:
-    """The decision with the covered bits of ``mask`` only."""
-    return Decision(
-        decision.enforced,
-        decision.enforced_reason,
-        decision.observed,
-        decision.observed_reason,
-        decision.covered & mask,
-        decision.joint,
-    )
 
 
 def _globs_matched(tokens: int) -> Iterator[int]:

@@ -104,8 +104,7 @@ def argv_automaton(settings: Settings, pieces: Sequence[Piece]) -> Automaton:
 
 def raw_states(globs: Sequence[Glob], budget: Budget, limit: int = MAX_RAW_STATES) -> int:
     """States of these globs' automaton before it is minimised. Raises TooManyStates above ``limit``."""
-    separator = {"separator": None} if isinstance(globs[0], ArgvGlob) else {}
-    trie = GlobTrie(**separator)
+    trie = GlobTrie(separator=None) if isinstance(globs[0], ArgvGlob) else GlobTrie()
     for glob in globs:
         trie.add(glob, 1)
     subsets = Subsets(trie.nfa(), budget, limit)

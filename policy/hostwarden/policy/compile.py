@@ -16,10 +16,13 @@ from hostwarden.policy.model import Policy
 from hostwarden.policy.nets import net_entries
 from hostwarden.policy.oracle import record_mode
 from hostwarden.policy.partition import argv_table, path_automata
+from hostwarden.policy.places import roots_size
 from hostwarden.policy.tables import MAX_JOINT, MAX_SUPERBLOCKS, Decision, Joint, Place, Profile
 from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Verdict
 
 __all__ = ["CompileError", "compile_profile"]
+
+MAX_ROOTS_SIZE = 30_000  # some 500 mounted subtrees with long names of their own: each byte of theirs can be a state
 
 
 def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[Place]]) -> Profile:
@@ -27,8 +30,7 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
 
     Raises CompileError if they outgrow a bound of ``tables`` or take too long.
     """
-    if len(superblocks) >= MAX_SUPERBLOCKS:
-        raise CompileError(f"{len(superblocks)} file systems are mounted, at most {MAX_SUPERBLOCKS - 1} fit")
+    _check_mounts(superblocks)
     laws = read(policies)
     budget = Budget()
     joint = _joint(laws)
@@ -51,6 +53,16 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
         enforced=frozenset(action for action in Action if _is_enforced(laws, action)),
         argv_unread=_unread(argv_clauses),
     )
+
+
+def _check_mounts(superblocks: Sequence[Sequence[Place]]) -> None:
+    if len(superblocks) >= MAX_SUPERBLOCKS:
+        raise CompileError(f"{len(superblocks)} file systems are mounted, at most {MAX_SUPERBLOCKS - 1} fit")
+    if roots_size(superblocks) > MAX_ROOTS_SIZE:
+        raise CompileError(
+            f"the mount table shows subtrees (bind mounts, subvolumes) whose paths have {roots_size(superblocks)} "
+            f"different beginnings, at most {MAX_ROOTS_SIZE} fit: unmount what isn't needed"
+        )
 
 
 def _joint(laws: Clauses) -> list[Clause]:

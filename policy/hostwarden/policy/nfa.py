@@ -224,5 +224,5 @@ class _Folding:
         targets = self.closures[state].union(nfa.within[state], nfa.always[state], *nfa.narrow[state].values())
         for target in targets:
             nfa.reach[state] |= nfa.reach[target]
-        crosses = nfa.separator in nfa.narrow[state] or nfa.always[state]
+        crosses = nfa.separator in nfa.narrow[state]
         nfa.local[state] = not crosses and all(nfa.local[target] for target in targets)

@@ -5,22 +5,22 @@ those with wildcards within. So a set that outgrows its bound is parted there fi
 then the wild half from the tame one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hostwarden.policy.budget import Budget, TooManyStates
 from hostwarden.policy.build import Glob, Piece, Settings, argv_automaton, argv_pieces, path_automaton, raw_states
 from hostwarden.policy.clauses import Clause, CompileError
 from hostwarden.policy.globs import ArgvGlob, Deep, Wild
+from hostwarden.policy.places import roots_size
 from hostwarden.policy.tables import MAX_AUTOMATA, Automaton
 from hostwarden.policy.words import Action
 
 NAMED = 3  # globs that an error names
 SHOWN = 60  # characters of each
+_MANY_ROOTS = 1_000  # states for the mount table that an error mentions
 _SUSPECTS = 32  # globs that are measured for it
 _SUSPECT_STATES = 5_000
 _SUSPECT_SECONDS = 2.0
-
-Build = Callable[[Sequence[Piece]], Automaton]
 
 
 def path_automata(
@@ -33,7 +33,7 @@ def path_automata(
     try:
         return [path_automaton(settings, pieces, folded)], True
     except TooManyStates:
-        groups = parted(pieces, MAX_AUTOMATA)
+        groups = parted(pieces, MAX_AUTOMATA, settings)
     done: list[Automaton] = []
     while groups:
         group = groups.pop(0)
@@ -41,7 +41,7 @@ def path_automata(
             done.append(path_automaton(settings, group, frozenset()))
         except TooManyStates:
             room = MAX_AUTOMATA - len(done) - len(groups)
-            groups = [*parted(group, room), *groups]
+            groups = [*parted(group, room, settings), *groups]
     return done, False
 
 
@@ -56,10 +56,12 @@ def argv_table(settings: Settings, clauses: Sequence[Clause]) -> Automaton | Non
         raise too_wild(pieces, "argv globs need more states than one automaton holds") from None
 
 
-def parted(pieces: Sequence[Piece], room: int) -> list[list[Piece]]:
+def parted(pieces: Sequence[Piece], room: int, settings: Settings) -> list[list[Piece]]:
     """Two parts of a set that is too large, if there is room for two. Raises CompileError that names the worst."""
     if room < 2 or len(pieces) < 2:
-        raise too_wild(pieces, f"path globs need more states than {MAX_AUTOMATA} automata hold")
+        roots = roots_size(settings.superblocks)
+        beside = f", beside {roots} for mounted subtrees" if roots > _MANY_ROOTS else ""
+        raise too_wild(pieces, f"path globs need more states than {MAX_AUTOMATA} automata hold{beside}")
     floating = [piece for piece in pieces if _wildness(piece)[0]]
     anchored = [piece for piece in pieces if not _wildness(piece)[0]]
     if floating and anchored:

@@ -15,6 +15,7 @@ has as many as there are mounts that show it (bind mounts of subtrees, btrfs sub
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from posixpath import commonprefix
 
 from hostwarden.policy.automata import Subsets
 from hostwarden.policy.globs import SLASH
@@ -30,6 +31,17 @@ def host_paths(relative: bytes, places: Sequence[Place]) -> list[bytes]:
 def told_apart(superblocks: Sequence[Sequence[Place]]) -> set[int]:
     """The bytes that the tries of roots need as classes of their own."""
     return {byte for places in superblocks for place in places for byte in place.root}
+
+
+def roots_size(superblocks: Sequence[Sequence[Place]]) -> int:
+    """How many nodes the tries of roots have: beginnings that several roots share count once."""
+    size = 0
+    for places in superblocks:
+        before = b""
+        for root in sorted({place.root for place in places}):
+            size += len(root) - len(commonprefix([before, root]))
+            before = root
+    return size
 
 
 class Starts:

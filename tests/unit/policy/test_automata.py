@@ -119,14 +119,18 @@ paths = st.lists(names, max_size=5).map(lambda parts: b"".join(b"/" + part for p
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(path_globs, min_size=1, max_size=5), st.lists(paths, min_size=1, max_size=20))
-def test_paths_match_as_regular_expressions_say(texts: list[str], subjects: list[bytes]) -> None:
-    globs = [parse_path(text)[0] for text in texts]
-    automaton = table(globs, [1 << index for index in range(len(globs))])
+@given(
+    st.lists(st.tuples(path_globs, st.integers(0, 2)), min_size=1, max_size=5),
+    st.lists(paths, min_size=1, max_size=20),
+)
+def test_paths_match_as_regular_expressions_say(owned: list[tuple[str, int]], subjects: list[bytes]) -> None:
+    globs = [parse_path(text)[0] for text, _ in owned]
+    automaton = table(globs, [1 << owner for _, owner in owned])
     assert_minimal(automaton)
     for subject in subjects:
-        expected = sum(1 << index for index, glob in enumerate(globs) if regex_of(glob).fullmatch(subject))
-        assert tokens_of(automaton, subject) == expected, (texts, subject)
+        owners = {owner for glob, (_, owner) in zip(globs, owned, strict=True) if regex_of(glob).fullmatch(subject)}
+        expected = sum(1 << owner for owner in owners)
+        assert tokens_of(automaton, subject) == expected, (owned, subject)
         assert tokens_of(automaton, subject + b"\0\0\0") == expected
 
 
@@ -149,6 +153,24 @@ def test_raw_arguments_match_as_the_joined_line_does(texts: list[str], subjects:
         expected = sum(1 << index for index, pattern in enumerate(by_regex) if pattern.fullmatch(line))
         assert expected == sum(1 << index for index, glob in enumerate(globs) if match_argv(glob, line))
         assert tokens_of(automaton, b"\0".join(argv)) == expected, (texts, argv)
+
+
+@pytest.mark.parametrize(
+    ("texts", "path", "is_match"),
+    [
+        # globs of one rule: what the first holds up to the next slash makes the second needless only up to there
+        (["/a*", "/ab/c"], b"/ab/c", True),
+        (["/a*", "/ab/c"], b"/ab/d", False),
+        (["/a*", "/ab/**"], b"/ab/d", True),
+        (["/a*", "/*b"], b"/cb", True),
+        (["/a/**", "/a/b/*c"], b"/a/b/d", True),
+        (["/a/**", "/*/b/c"], b"/d/b/c", True),
+        (["/**/a*", "/ab/c"], b"/ab/c", True),
+    ],
+)
+def test_globs_of_one_rule(texts: list[str], path: bytes, is_match: bool) -> None:
+    globs = [parse_path(text)[0] for text in texts]
+    assert bool(tokens_of(table(globs, [1] * len(globs)), path)) is is_match
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,15 @@ def test_which_of_two_rules_decides(
     assert found.enforced_reason.location == f"p.yaml:{line}"
 
 
+def test_an_excepted_argv_rule_leaves_the_next_one_its_say(policy: MakePolicy) -> None:
+    laws = [policy("- deny: exec\n  argv: a*\n  except: '* -n'\n- deny: exec\n  argv: ab*")]
+    profile = compile_profile(laws, [ROOT])
+    for argv, line in (((b"ab", b"-n"), 7), ((b"ab", b"-f"), 4), ((b"a", b"-n"), None)):
+        found = by_tables(profile, 1, 0, b"/x", argv, Action.EXEC)
+        assert found == decide(laws, Attempt(Action.EXEC, path=b"/x", argv=argv))
+        assert found.enforced_reason.location == (f"p.yaml:{line}" if line else None)
+
+
 def test_reasons(policy: MakePolicy) -> None:
     first = policy("- deny: read\n  path: /x\n  why: no", name="first", otherwise="{read: deny, write: kill}")
     second = policy("- deny: read\n  path: /x", name="second", mode="observe")
@@ -346,6 +355,8 @@ def test_too_many_policies_and_file_systems(policy: MakePolicy) -> None:
         compile_profile([policy("- deny: read")] * 33, [])
     with pytest.raises(CompileError, match="256 file systems are mounted, at most 255"):
         compile_profile([], [ROOT] * 256)
+    with pytest.raises(CompileError, match="paths have 30005 different beginnings, at most 30000"):
+        compile_profile([], [[Place(b"/%s/%s" % (letter * 15_000, letter), b"/m") for letter in (b"a", b"b")]])
 
 
 def bench_rules(count: int, kinds: Sequence[str]) -> str:

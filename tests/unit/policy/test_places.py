@@ -12,7 +12,7 @@ from hostwarden.policy.budget import Budget
 from hostwarden.policy.globs import Deep, PathGlob, parse_path
 from hostwarden.policy.match import match_path
 from hostwarden.policy.nfa import GlobTrie
-from hostwarden.policy.places import Starts, host_paths, told_apart
+from hostwarden.policy.places import Starts, host_paths, roots_size, told_apart
 from hostwarden.policy.tables import Place
 
 EXAMPLES = int(os.environ.get("HOSTWARDEN_EXAMPLES", "200"))
@@ -119,6 +119,10 @@ def test_places(glob: str, places: list[Place], relative: bytes, is_match: bool)
     globs = parse_path(glob)
     assert bool(matched(globs, [places], 0, relative)) is is_match
     assert bool(expected(globs, places, relative)) is is_match
+
+
+def test_size_of_the_tries() -> None:
+    assert roots_size([[ROOT, BIND], VOLUME, []]) == len("/srv/data") + len("/@home")
 
 
 def test_a_thousand_bind_mounts_are_quick() -> None:
