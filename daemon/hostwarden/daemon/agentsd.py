@@ -67,7 +67,7 @@ def is_agent_name(text: str) -> bool:
 
 
 def read_agents(folder: Path) -> tuple[AgentSpec, ...]:
-    """What the *.yaml files of ``folder`` say, in the order of names; nothing if it isn't there. Raises PolicyErrors."""
+    """The agents of the *.yaml files in ``folder``, by their names; none if there is no folder. Raises PolicyErrors."""
     try:
         names = names_in(folder, ".yaml")
         misnamed = names_in(folder, ".yml")
