@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from tests.demo.stage import Record, Stage
-from tests.demo.warden import Warden, WardenError, last_line, pids_below
+from tests.demo.warden import Warden, WardenError, first_words, pids_below
 
 ROUTE_PATIENCE_S = 15
-FLIPPED = b'"verdict":"kill"'
+VERDICT = b'"verdict":"'
 
 
 def killed_by_label(stage: Stage, warden: Warden, agent: subprocess.Popen[bytes]) -> None:
@@ -28,7 +28,7 @@ def killed_by_label(stage: Stage, warden: Warden, agent: subprocess.Popen[bytes]
     stage.fact(f"the agent's own exit code: {agent.wait(10)} (128 + SIGKILL)", agent.returncode == 137)
     refused = _touch(stage, warden, "again")
     stage.screen.line("somebody", "hostwarden run --label team=billing -- touch again", "bold")
-    stage.screen.line("answer", last_line((stage.world.root / "again.log").read_text()), "yellow")
+    stage.screen.line("answer", first_words((stage.world.root / "again.log").read_text()), "yellow")
     missing = not (stage.world.workspace / "again").exists()
     stage.fact("nothing new starts: no file `again`", refused != 0 and missing)
     warden.json_lines("release", "--label", "team=billing")
@@ -50,11 +50,12 @@ def log_proven(stage: Stage, warden: Warden) -> None:
     for line in verified.stdout.splitlines():
         stage.screen.line("answer", line.strip())
     stage.fact("the log is as it was written", verified.returncode == 0)
-    sequence = next(record["sequence"] for record in here if record["verdict"] == "kill")
+    killed = (record["sequence"] for record in here if record["verdict"] == "kill")
+    sequence = next(killed, sequences[-1])
     copy = stage.world.root / "copy"
-    _flip(warden.state_dir, copy, sequence)
+    before, after = _flip(warden.state_dir, copy, sequence)
     forged = warden.command("audit", "verify", str(copy))
-    stage.screen.line("forger", f"in a copy, one bit of record {sequence}: kill became jill", "bold")
+    stage.screen.line("forger", f"in a copy, one bit of record {sequence}: {before} became {after}", "bold")
     stage.screen.line("stranger", "hostwarden audit verify COPY", "bold")
     named = [line.strip() for line in (forged.stdout + forged.stderr).splitlines() if str(sequence) in line]
     for line in named[:2]:
@@ -78,8 +79,11 @@ def _same_records(warden: Warden) -> tuple[list[Record], list[Record]]:
             return here, there
 
 
-def _flip(state_dir: Path, copy: Path, sequence: int) -> None:
-    """Copy what an auditor needs of ``state_dir`` and change one bit of one record. Raises WardenError."""
+def _flip(state_dir: Path, copy: Path, sequence: int) -> tuple[str, str]:
+    """Copy what an auditor needs of ``state_dir`` and change one bit of one record's verdict; before and after.
+
+    Raises WardenError if there is no such record.
+    """
     copy.mkdir()
     shutil.copytree(state_dir / "log", copy / "log")
     shutil.copy(state_dir / "log.pub", copy)
@@ -87,8 +91,10 @@ def _flip(state_dir: Path, copy: Path, sequence: int) -> None:
         content = bytearray(segment.read_bytes())
         start = content.find(b'{"sequence":%d,' % sequence)
         if start >= 0:
-            at = content.index(FLIPPED, start) + len(FLIPPED) - len(b'kill"')
+            at = content.index(VERDICT, start) + len(VERDICT)
+            end = content.index(b'"', at)
+            before = content[at:end].decode()
             content[at] ^= 1
             segment.write_bytes(content)
-            return
+            return before, content[at:end].decode()
     raise WardenError(f"record {sequence} is in no segment")

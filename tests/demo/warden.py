@@ -24,6 +24,7 @@ state_dir = "{root}/state"
 run_dir = "{root}/run"
 policy_dir = "{root}/policies.d"
 agents_dir = "{root}/agents.d"
+cache_dir = "{root}/cache"
 bpffs_dir = "{root}/bpf"
 
 [collector]
@@ -74,7 +75,7 @@ class Warden:
         """What a command prints with ``--json``. Raises WardenError if it fails."""
         done = self.command("--json", *arguments, collector=collector)
         if done.returncode != 0:
-            raise WardenError(f"hostwarden {arguments[0]}: {last_line(done.stderr)}")
+            raise WardenError(f"hostwarden {arguments[0]}: {first_words(done.stderr)}")
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def run(self, command: list[str], world: World, log: Path) -> subprocess.Popen[bytes]:
@@ -110,7 +111,7 @@ class Warden:
                 [PROGRAMS / "hostwardend", "--off", "--config", self._config], capture_output=True, text=True
             )
             if off.returncode != 0:
-                problems.append(f"hostwardend --off: {last_line(off.stderr)}")
+                problems.append(f"hostwardend --off: {last_words(off.stderr)}")
         return problems
 
     def _argv(self, *arguments: str, collector: bool = False) -> list[str]:
@@ -132,7 +133,8 @@ class Warden:
         deadline = time.monotonic() + START_PATIENCE_S
         while not ready():
             if self._processes[program].poll() is not None:
-                raise WardenError(f"{program} can't run here: {last_line((self.root / f'{program}.log').read_text())}")
+                log = (self.root / f"{program}.log").read_text(errors="replace")
+                raise WardenError(f"{program} can't run here: {last_words(log)}")
             if time.monotonic() > deadline:
                 raise WardenError(f"{program} isn't ready after {START_PATIENCE_S} s")
             time.sleep(0.1)
@@ -190,10 +192,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+def first_words(text: str) -> str:
+    """Of a command that failed: its message, without program and hint."""
+    return next((line.partition(": ")[2] or line for line in text.splitlines() if line.strip()), "it said nothing")
+
+
+def last_words(text: str) -> str:
+    """Of a log whose program ended: message and hint, the last two lines, as one."""
+    lines = [line.partition(": ")[2] or line for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[-2:]) or "it said nothing"
 
 
 def pids_below(folder: Path) -> list[int]:
