@@ -115,9 +115,16 @@ def install(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -
     _install_array(maps["profiles"], index, pack_profile(profile), "profile")
     numbered = [*enumerate(profile.paths), *([(ARGV, profile.argv)] if profile.argv else [])]
     for n, automaton in numbered:
-        _install_array(maps["automata"], index * SIZES["AUTOMATA_A_PROFILE"] + n, pack_automaton(automaton), "automaton")
+        _install_array(
+            maps["automata"], index * SIZES["AUTOMATA_A_PROFILE"] + n, pack_automaton(automaton), "automaton"
+        )
     nets = bpf.map_create(
-        bpf.MapType.LPM_TRIE, layout.NET_KEY.size, 2 * layout.DECISION.size, SIZES["NET_ENTRIES"], "net", flags=NO_PREALLOC
+        bpf.MapType.LPM_TRIE,
+        layout.NET_KEY.size,
+        2 * layout.DECISION.size,
+        SIZES["NET_ENTRIES"],
+        "net",
+        flags=NO_PREALLOC,
     )
     try:
         for entry in profile.net:

@@ -39,6 +39,11 @@ class StartedAgent(_Frozen):
     incarnation: U32
     name: Annotated[str, Field(min_length=1, max_length=64)]
     labels: Labels = {}
+    profile: U32 = 0  # of the tables in the kernel
+    uid: U32 = 0  # who started it
+    cgroup: str | None = None
+    ancestors: Annotated[tuple[Labels, ...], Field(max_length=64)] = ()  # of agents that started it, nearest first
+    standing: bool = False  # a file of agents.d names it, too
 
 
 class State(_Frozen):
@@ -47,6 +52,7 @@ class State(_Frozen):
     blocked: Annotated[tuple[Labels, ...], Field(max_length=MAX_BLOCKS)] = ()  # selectors; "*" is any value
     armed: bool = True
     agents: Annotated[tuple[StartedAgent, ...], Field(max_length=1024)] = ()
+    incarnations: U32 = 0  # the last that was given to a slot: ids of agents are never used again
     generation: U32 = 0  # of the tables that were put in force last
     instance: Text = ""  # names the pinned maps that slots and generation belong to
 

@@ -1,0 +1,49 @@
+"""`hostwardend --off`: the way out that needs no daemon. For a root that is no agent."""
+
+import os
+
+from hostwarden.daemon.config import Settings
+from hostwarden.daemon.lock import Busy, LockProblem, Locks
+from hostwarden.daemon.protect import ancestors
+from hostwarden.policy.words import Action, Verdict
+from hostwarden.probes import pins
+
+
+class OffError(Exception):
+    """It isn't done: one line, a hint, an exit code."""
+
+    def __init__(self, message: str, hint: str = "", code: int = 1) -> None:
+        super().__init__(message)
+        self.hint, self.code = hint, code
+
+
+def off(settings: Settings) -> int:
+    """Remove every pin and the bpffs; the number of pins. Raises OffError."""
+    bpffs = settings.daemon.bpffs_dir
+    if pins.is_empty(bpffs):
+        pins.remove(bpffs)
+        return 0
+    agent = _agent_of_asker(settings)
+    if agent:
+        raise OffError(f"process {agent} is an agent's: it may not end its own guard", "ask a person", code=4)
+    try:
+        with Locks() as locks:
+            locks.take(bpffs)
+    except (Busy, LockProblem) as error:
+        raise OffError(str(error), "stop it first: systemctl stop hostwarden") from error
+    try:
+        return pins.remove(bpffs)
+    except (OSError, pins.BpffsError) as error:
+        raise OffError(f"the pins in {bpffs} can't be removed: {error}") from error
+
+
+def _agent_of_asker(settings: Settings) -> int | None:
+    """The first of this process and its ancestors that is a member."""
+    if not pins.is_complete(settings.daemon.bpffs_dir):
+        return None
+    kernel = pins.Kernel(settings.daemon.bpffs_dir, len(Action), len(Verdict))
+    try:
+        mine = [os.getpid(), *ancestors(os.getpid())]
+        return next((pid for pid in mine if kernel.process(pid) is not None), None)
+    finally:
+        kernel.close()

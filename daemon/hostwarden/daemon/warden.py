@@ -1,0 +1,544 @@
+"""The warden: everything that is decided outside the kernel, in one place, one caller at a time.
+
+It owns the kernel's tables, the agents, and what must be remembered. Handlers ask it from their threads, the loop from
+its own; records are handed to the recorder. Each of its acts is a record, refusals included.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hostwarden.daemon import cgroups, hands, members, mounts, policies, proofs, protect, selectors
+from hostwarden.daemon.acts import Identity, body
+from hostwarden.daemon.agentsd import AgentSpec, read_agents
+from hostwarden.daemon.attach import Attached
+from hostwarden.daemon.config import Settings
+from hostwarden.daemon.generations import Generations, Lineage, PolicyProblem, Pool
+from hostwarden.daemon.recorder import Recorder
+from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, show_labels
+from hostwarden.daemon.state import StartedAgent, State, save
+from hostwarden.daemon.teach import Teacher, Untaught
+from hostwarden.policy.check import check
+from hostwarden.policy.model import Policy
+from hostwarden.policy.source import PolicyErrors
+from hostwarden.policy.words import Action, Tier
+from hostwarden.probes import bpf, layout
+from hostwarden.probes.pins import Member
+from hostwarden.records.writer import LogWriter
+from hostwarden.wire.roles import Peer
+from hostwarden.wire.uplink import Uplink
+
+SYNC_TIMEOUT_S = 30
+
+
+class NotReady(Exception):
+    """The daemon can't do that now."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What `kill` did."""
+
+    killed: frozenset[int]
+    left: frozenset[int]
+    agents: list[str]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Everything that is read from files, together: all of it is in force, or nothing of it."""
+
+    policies: tuple[Policy, ...]
+    specs: tuple[AgentSpec, ...]
+
+
+def read_intake(settings: Settings) -> Intake:
+    """Policies and agents from their folders. Raises PolicyErrors with every mistake in any of them."""
+    errors: list[Any] = []
+    found: tuple[Policy, ...] = ()
+    specs: tuple[AgentSpec, ...] = ()
+    try:
+        found = policies.read(settings.daemon.policy_dir)
+    except PolicyErrors as error:
+        errors += error.errors
+    try:
+        specs = read_agents(settings.daemon.agents_dir)
+    except PolicyErrors as error:
+        errors += error.errors
+    if errors:
+        raise PolicyErrors(errors)
+    return Intake(found, specs)
+
+
+class Warden:
+    """See the module."""
+
+    def __init__(self, settings: Settings, attached: Attached, cgroup: Path, state: State, identity: Identity) -> None:
+        self.config, self.cgroup, self.identity = settings, cgroup, identity
+        self.kernel = attached.kernel
+        self.cgroups = cgroups.Cgroups(cgroup)
+        self.recorder: Recorder  # set before begin()
+        self._loop_thread = threading.get_ident()
+        self.proofs: list[proofs.Proof] = []
+        self.ready = False
+        self.uplink: Uplink | None = None
+        self.log: LogWriter  # set before begin()
+        self._state = state
+        self._blocked = [dict(block) for block in state.blocked]
+        self._lock = threading.RLock()
+        self._specs: tuple[AgentSpec, ...] = ()
+        self.generations = Generations(self.kernel, settings.daemon.state_dir)
+        self.registry = Registry(self.kernel)
+        self._teacher = Teacher()
+        self.untaught: list[Untaught] = []
+        self._proof_folder = proofs.prepare(settings.daemon.state_dir)
+
+    # beginning
+
+    def begin(self, intake: Intake) -> None:
+        """Put everything in force and find who is a member. Raises PolicyProblem; then nothing has changed."""
+        with self._lock:
+            self._mark_self()
+            self.registry.incarnation = self._state.incarnations
+            for known in self._state.agents:
+                self.registry.add(_remembered(known))
+            pool = Pool(proof=(proofs.policy(self._proof_folder),))
+            pool.profiles.update({agent.lineage: agent.profile for agent in self.registry})
+            self._put_in_force(intake, pool)
+            control = self.kernel.control()
+            self.kernel.set_control(
+                replace(
+                    control,
+                    armed=self._state.armed,
+                    deny_is_kill=self.deny == "kill",
+                    shown=self.config.daemon.argv_shown,
+                )
+            )
+            self._seed()
+            self.proofs = proofs.prove(self.kernel, self._proof_folder, self.deny == "kill")
+            self._save()
+
+    def _mark_self(self) -> None:
+        """Our opens teach the kernel which superblock is which (probes/…/teach.h)."""
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            self.kernel.mark_thread(pidfd, Member(0, 0, 0, layout.MEMBER_WARDEN))
+        finally:
+            os.close(pidfd)
+
+    @property
+    def deny(self) -> str:
+        """What `deny` becomes on a tier that can't refuse."""
+        return self.config.daemon.deny_without_lsm
+
+    def _put_in_force(self, intake: Intake, pool: Pool) -> int:
+        """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
+        found = mounts.superblocks(mounts.read_mounts())
+        pool = replace(
+            pool,
+            policies=intake.policies,
+            selectors=selectors.policy(intake.specs),
+            superblocks=tuple(found),
+            addresses=self._teach(),
+        )
+        fresh = self._standing(intake.specs, pool)
+        try:
+            if self.generations.is_in_force(pool):
+                self.generations.pool = pool
+            else:
+                self.generations.switch(pool)
+        except PolicyProblem:
+            for agent in fresh:
+                self.registry.free(agent)
+            raise
+        self._specs = intake.specs
+        selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
+        return self.generations.number
+
+    def _teach(self) -> dict[int, int]:
+        """dev → address of each superblock that the host's mounts show."""
+        taught = self.kernel.maps["taught"]
+        for key in bpf.keys(taught, 8):
+            bpf.delete(taught, key)
+        self.untaught = self._teacher.teach(mounts.read_mounts())
+        addresses = {}
+        for key in bpf.keys(taught, 8):
+            address = bpf.lookup(taught, key, 8)
+            if address:
+                addresses[int.from_bytes(key, "little")] = int.from_bytes(address, "little")
+        return addresses
+
+    def _standing(self, specs: Sequence[AgentSpec], pool: Pool) -> list[Agent]:
+        """Slots for the agents of agents.d; the new ones."""
+        fresh = []
+        for spec in specs:
+            agent = self.registry.by_name.get(spec.name)
+            lineage = (frozenset(spec.labels.items()),)
+            if lineage not in pool.profiles:
+                used = set(pool.profiles.values())
+                number = next(n for n in range(2, layout.SIZES["MAX_PROFILES"] + len(specs)) if n not in used)
+                if number >= layout.SIZES["MAX_PROFILES"]:
+                    raise PolicyProblem("too many different sets of labels: use fewer")
+                pool.profiles[lineage] = number
+            if agent is None:
+                agent = self.registry.create(spec.name, spec.labels, pool.profiles[lineage], standing=True)
+                fresh.append(agent)
+            agent.standing, agent.labels, agent.profile = True, dict(spec.labels), pool.profiles[lineage]
+            agent.killed = agent.killed or self._is_blocked(agent.labels)
+            self.registry.write(agent)
+        return fresh
+
+    def _seed(self) -> int:
+        """Processes that run already and belong to an agent of agents.d, and their descendants, until nobody is new."""
+        count = 0
+        for _ in range(members.MAX_ROUNDS):
+            fresh = 0
+            for pid in psutil.pids():
+                if self.kernel.process(pid) is not None or protect.refusal(pid, os.getpid()):
+                    continue
+                name = selectors.choose(self._specs, pid) if self._specs else None
+                agent = self.registry.by_name.get(name) if name else None
+                if agent:
+                    fresh += len(members.adopt_tree(self.kernel, pid, agent, self._is_kept_out))
+            count += fresh
+            if not fresh:
+                break
+        return count
+
+    def _is_kept_out(self, pid: int) -> bool:
+        return protect.refusal(pid, os.getpid()) is not None
+
+    # what is asked
+
+    def bind(self, name: str, labels: dict[str, str], pid: int, start_ticks: int, peer: Peer) -> tuple[str, bool]:
+        """`run`. Returns the agent's name, and whether a running instance was joined. Raises AgentProblem."""
+        with self._lock:
+            self._check_ready()
+            above = self.kernel.process(pid)
+            parent = self.registry.agent(above.agent) if above else None
+            lineage = (frozenset(labels.items()), *(parent.lineage if parent else ()))
+            agent, joined = self._agent_for(name, labels, lineage, peer)
+            try:
+                members.bind(self.kernel, pid, start_ticks, agent, (peer.pid, peer.uid), parent.id if parent else None)
+                self._place(agent, pid)
+            except (AgentProblem, cgroups.CgroupError) as error:
+                if not joined:
+                    self.registry.free(agent)
+                raise AgentProblem(str(error), getattr(error, "hint", "")) from error
+            self._save()
+        self._record("run", peer, agent=agent, target=None, detail={"pid": pid, "joined": joined})
+        return agent.name, joined
+
+    def _place(self, agent: Agent, pid: int) -> None:
+        """Into the agent's cgroup. A child agent stays below its parent's hands: it gets no cgroup of its own."""
+        if agent.ancestors:
+            return
+        folder = self.cgroups.make(agent.name)
+        self.cgroups.move(folder, pid)
+        agent.cgroup = str(folder)
+
+    def _agent_for(self, name: str, labels: dict[str, str], lineage: Lineage, peer: Peer) -> tuple[Agent, bool]:
+        blocked = self._blocking(labels)
+        if blocked is not None:
+            raise AgentProblem(
+                f"agents with {show_labels(blocked)} were ended and may not start again",
+                "a responder lets them: hostwarden release --label " + show_labels(blocked).replace(",", " --label "),
+            )
+        agent = self.registry.running(name, labels)
+        if agent:
+            if agent.lineage != lineage:
+                raise AgentProblem(f"the agent {name} was started by another agent, or by none", "use another name")
+            if peer.uid not in (0, agent.uid) and not agent.standing:
+                raise AgentProblem(f"the agent {name} is another user's", "use another name")
+            return agent, True
+        try:
+            profile = self.generations.profile_of(lineage)
+        except PolicyProblem as error:
+            raise AgentProblem(f"no tables for the agent {name}: {error}") from error
+        return self.registry.create(name, labels, profile, uid=peer.uid, ancestors=lineage[1:]), False
+
+    def adopt(self, pid: int, name: str, labels: dict[str, str], peer: Peer) -> tuple[str, list[int], dict[str, Any]]:
+        """A process and its descendants. Returns name, pids, and what they held open before. Raises AgentProblem."""
+        with self._lock:
+            self._check_ready()
+            refusal = protect.refusal(pid, peer.pid)
+            if refusal:
+                raise AgentProblem(refusal)
+            if self.kernel.process(pid) is not None:
+                raise AgentProblem(f"process {pid} is an agent's already", "hostwarden ps shows whose")
+            agent, joined = self._agent_for(name or f"pid-{pid}", labels, (frozenset(labels.items()),), peer)
+            pids = members.adopt_tree(self.kernel, pid, agent, lambda other: bool(protect.refusal(other, peer.pid)))
+            if not pids:
+                if not joined:
+                    self.registry.free(agent)
+                raise AgentProblem(f"process {pid} is gone")
+            self._save()
+        from hostwarden.daemon import held
+
+        open_before = held.describe(pids)
+        self._record("adopt", peer, agent=agent, target=None, detail={"pids": pids[:1000], "held": open_before})
+        return agent.name, pids, open_before
+
+    def kill(self, labels: Mapping[str, str], timeout_s: float, peer: Peer) -> Killed:
+        """End all members of the matching agents; they, and their labels, are shut until ``release``."""
+        with self._lock:
+            self._check_ready()
+            matching = self._family(labels)
+            if not matching:
+                raise AgentProblem(f"no agent carries {show_labels(labels)}", "hostwarden ps shows who does")
+            if dict(labels) not in self._blocked:
+                self._blocked.append(dict(labels))
+            for agent in matching:
+                agent.killed = True
+                self.registry.write(agent)
+            self._save()
+            for agent in matching:
+                if agent.cgroup:
+                    self.cgroups.kill_all(Path(agent.cgroup))
+            swept = hands.sweep(self.kernel, {agent.id for agent in matching}, timeout_s)
+        names = sorted(agent.name for agent in matching)
+        detail = {"labels": dict(labels), "agents": names, "killed": len(swept.killed), "left": sorted(swept.left)}
+        self._record("kill", peer, labels=labels, target=show_labels(labels), detail=detail)
+        return Killed(swept.killed, swept.left, names)
+
+    def _family(self, labels: Mapping[str, str]) -> list[Agent]:
+        """Agents that carry the labels, and agents that those started."""
+        return [agent for agent in self.registry if any(carries(dict(own), labels) for own in agent.lineage)]
+
+    def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
+        """Blocks that these labels name or narrow are lifted. Raises AgentProblem where there is none."""
+        with self._lock:
+            lifted = [block for block in self._blocked if carries(block, labels) or carries(labels, block)]
+            if not lifted:
+                raise AgentProblem(f"nothing is shut for {show_labels(labels)}", "hostwarden status lists what is")
+            self._blocked[:] = [block for block in self._blocked if block not in lifted]
+            names = []
+            for agent in self.registry:
+                if agent.killed and not any(self._is_blocked(dict(own)) for own in agent.lineage):
+                    agent.killed = False
+                    self.registry.write(agent)
+                    names.append(agent.name)
+            self._save()
+        self._record("release", peer, labels=labels, target=show_labels(labels), detail={"agents": sorted(names)})
+        return sorted(names)
+
+    def arm(self, armed: bool, peer: Peer) -> None:
+        """Verdicts are made real, or only recorded."""
+        with self._lock:
+            self._state = self._state.model_copy(update={"armed": armed})
+            self._save()
+            self.kernel.set_control(replace(self.kernel.control(), armed=armed))
+        self._record("arm" if armed else "disarm", peer)
+
+    def reload(self, peer: Peer | None) -> tuple[int, int, list[str]]:
+        """Policies and agents read again: all of it, or nothing. Raises PolicyErrors, PolicyProblem."""
+        try:
+            intake = read_intake(self.config)
+            with self._lock:
+                pool = replace(self.generations.pool, profiles=dict(self.generations.pool.profiles))
+                number = self._put_in_force(intake, pool)
+                self._drop_standing(intake.specs)
+                self._seed()
+                self._save()
+        except (PolicyErrors, PolicyProblem) as error:
+            lines = [str(each) for each in getattr(error, "errors", [error])]
+            self._record("policy", peer, detail={"refused": lines[:100]})
+            raise
+        warnings = [str(warning) for warning in check(intake.policies, self.tiers())]
+        self._record("policy", peer, detail=self.describe_policies(intake, warnings))
+        self.generations.forget_old()
+        return number, len(intake.policies), warnings
+
+    def mounts_changed(self) -> None:
+        """The host's mount table is another: the same policies, other start states."""
+        with self._lock:
+            pool = replace(self.generations.pool, profiles=dict(self.generations.pool.profiles))
+            before = self.generations.number
+            try:
+                self._put_in_force(Intake(pool.policies, self._specs), pool)
+            except (PolicyProblem, mounts.MountError) as error:
+                self._record("policy", None, detail={"refused": [str(error)], "because": "mounts changed"})
+                return
+        if self.generations.number != before:
+            self.generations.forget_old()
+
+    def _drop_standing(self, specs: Sequence[AgentSpec]) -> None:
+        names = {spec.name for spec in specs}
+        for agent in self.registry:
+            if agent.standing and agent.name not in names:
+                agent.standing = False  # its members stay members; its slot is freed when they are gone
+
+    def tidy(self) -> None:
+        """Free the slots of agents that have no member left. Called now and then."""
+        with self._lock:
+            alive = {member.agent for _, member in self.kernel.processes()}
+            ended = [agent for agent in self.registry if not agent.standing and agent.id not in alive]
+            for agent in ended:
+                if agent.cgroup:
+                    self.cgroups.remove(Path(agent.cgroup))
+                self.registry.free(agent)
+            used = {agent.lineage for agent in self.registry}
+            for lineage in [lineage for lineage in self.generations.pool.profiles if lineage not in used]:
+                del self.generations.pool.profiles[lineage]
+            if ended:
+                self._save()
+
+    # what is shown
+
+    def agents(self) -> Iterator[dict[str, Any]]:
+        """`ps`: one dict an agent."""
+        pids: dict[int, list[int]] = {}
+        for pid, member in self.kernel.processes():
+            pids.setdefault(member.agent, []).append(pid)
+        for agent in self.registry:
+            mine = sorted(pids.get(agent.id, []))
+            if not mine and not agent.standing and not agent.killed:
+                continue
+            counts = self.kernel.counts(agent.slot)
+            yield {
+                "agent": agent.name,
+                "labels": agent.labels,
+                "state": "killed" if agent.killed else "running" if mine else "waiting",
+                "processes": len(mine),
+                "pids": mine[:100],
+                "actions": {str(action): counts.seen[action] for action in Action},
+                "unrecorded": {str(action): counts.unrecorded[action] for action in Action},
+                "denied": counts.denied,
+                "lost": sum(map(sum, counts.lost)),
+            }
+
+    def tiers(self) -> dict[Action, Tier]:
+        """Action → the tier that was proven for it."""
+        return {proof.action: proof.tier if proof.proven else Tier.NONE for proof in self.proofs}
+
+    def status(self) -> dict[str, Any]:
+        """`status`, whole."""
+        uplink = self.uplink
+        return {
+            "ready": self.ready and all(proof.proven for proof in self.proofs),
+            "tiers": {str(action): str(tier) for action, tier in self.tiers().items()},
+            "lost": self.lost(),
+            "sequence": self.log.last_sequence,
+            "synced": self.synced,
+            "armed": self.is_armed,
+            "host": self.identity.host,
+            "generation": self.generations.number,
+            "policies": [policy.name for policy in self.generations.pool.policies],
+            "agents": len(self.registry.by_name),
+            "blocked": self._blocked,
+            "state_dir": str(self.config.daemon.state_dir),
+            "log_full": self.log_full,
+            "collector": asdict(uplink.state) if uplink else None,
+            "states": self.generations.states,
+            "pid": os.getpid(),
+        }
+
+    def lost(self) -> int:
+        """Actions counted but not recorded, of all agents that have a slot, and of those that are gone."""
+        return self.recorder.ledger.total
+
+    @property
+    def synced(self) -> int:
+        """The last sequence that is on disk."""
+        return self.log.synced_sequence
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether verdicts are made real."""
+        return self._state.armed
+
+    @property
+    def log_full(self) -> bool:
+        """Whether records wait for disk space."""
+        return self.recorder.is_log_full
+
+    @property
+    def uplink_ok(self) -> bool | None:
+        """None: no collector is configured, or it isn't reached just now."""
+        return True if self.uplink and self.uplink_says.startswith("connected") else None
+
+    @property
+    def uplink_says(self) -> str:
+        """In words."""
+        if self.uplink is None:
+            return "none is configured"
+        state = self.uplink.state
+        return f"{state.phase.value}, acknowledged {self.uplink.acknowledged}"
+
+    def counts(self) -> dict[int, Any]:
+        """Agent id → what it did, in numbers, for the recorder's accounts."""
+        return {agent.id: self.kernel.counts(agent.slot) for agent in self.registry}
+
+    def describe_policies(self, intake: Intake, warnings: Sequence[str] = ()) -> dict[str, Any]:
+        """For records."""
+        return {
+            "generation": self.generations.number,
+            "policies": [
+                {"name": policy.name, "digest": policy.digest, "mode": str(policy.mode)} for policy in intake.policies
+            ],
+            "agents": [spec.name for spec in intake.specs],
+            "warnings": list(warnings)[:100],
+        }
+
+    def describe_start(self, intake: Intake, adopted: bool) -> dict[str, Any]:
+        """For the record of the start."""
+        return self.describe_policies(intake) | {
+            "adopted": adopted,
+            "version": version("hostwarden"),
+            "tiers": {str(action): str(tier) for action, tier in self.tiers().items()},
+            "proofs": [f"{proof.action} {proof.tier}: {proof.seen}" for proof in self.proofs],
+        }
+
+    def shared_table(self, files: int) -> None:
+        """A refused file was opened into a table that others share: they end, too."""
+        hands.end_sharers(self.kernel, files)
+
+    # remembering
+
+    def _blocking(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        return next((block for block in self._blocked if carries(labels, block)), None)
+
+    def _is_blocked(self, labels: Mapping[str, str]) -> bool:
+        return self._blocking(labels) is not None
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            raise NotReady("hostwardend isn't ready yet, try again in a moment")
+
+    def _save(self) -> None:
+        self._state = self._state.model_copy(
+            update={
+                "blocked": tuple(self._blocked),
+                "incarnations": self.registry.incarnation,
+                "generation": self.generations.number,
+                "agents": tuple(_to_remember(agent) for agent in self.registry),
+            }
+        )
+        save(self.config.daemon.state_dir, self._state)
+
+    def _record(self, action: str, peer: Peer | None, *, agent: Agent | None = None, **fields: Any) -> None:
+        """Write an act and wait until it is on disk: who asked gets no answer before the log has the question."""
+        labels = fields.pop("labels", agent.labels if agent else None)
+        written = body(self.identity, action, peer=peer, agent=agent.name if agent else None, labels=labels, **fields)
+        future = self.recorder.act(written)
+        if threading.get_ident() != self._loop_thread:
+            with suppress(TimeoutError):  # the disk is full: the act was done, its record waits with all others
+                future.result(SYNC_TIMEOUT_S)
+
+
+def _remembered(known: StartedAgent) -> Agent:
+    fields = known.model_dump()
+    fields["ancestors"] = tuple(frozenset(labels.items()) for labels in known.ancestors)
+    return Agent(**fields)
+
+
+def _to_remember(agent: Agent) -> StartedAgent:
+    fields = {name: getattr(agent, name) for name in StartedAgent.model_fields}
+    return StartedAgent(**fields | {"ancestors": tuple(dict(labels) for labels in agent.ancestors)})
