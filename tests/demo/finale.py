@@ -14,13 +14,14 @@ VERDICT = b'"verdict":"'
 
 def killed_by_label(stage: Stage, warden: Warden, agent: subprocess.Popen[bytes]) -> None:
     """One command ends the agent with all that it left, and bars the label until it is released."""
+    alive = _agents_processes(stage, agent)
     began = time.monotonic()
     killed = warden.json_lines("kill", "--label", "team=billing")[0]["killed"]
     took_ms = round(1000 * (time.monotonic() - began))
     stage.screen.line("responder", "hostwarden kill --label team=billing", "bold")
-    stage.screen.line("answer", f"{killed} processes killed, {took_ms} ms with the command's own start")
-    left = [pid for pid in pids_below(stage.world.workspace) if pid != agent.pid]  # `run` itself is no agent
-    stage.fact(f"processes of the agent that are left: {len(left)}", not left)
+    left = _agents_processes(stage, agent)
+    stage.screen.line("answer", f"killed: {killed}, in {took_ms} ms with the command's own start")
+    stage.fact(f"processes of the agent before: {len(alive)}, left: {len(left)}", len(alive) == killed and not left)
     tries = stage.world.straggler()[1]
     time.sleep(0.3)
     more = stage.world.straggler()[1] - tries
@@ -31,10 +32,12 @@ def killed_by_label(stage: Stage, warden: Warden, agent: subprocess.Popen[bytes]
     stage.screen.line("answer", first_words((stage.world.root / "again.log").read_text()), "yellow")
     missing = not (stage.world.workspace / "again").exists()
     stage.fact("nothing new starts: no file `again`", refused != 0 and missing)
-    warden.json_lines("release", "--label", "team=billing")
     stage.screen.line("responder", "hostwarden release --label team=billing", "bold")
+    released = warden.command("release", "--label", "team=billing")
+    stage.screen.line("answer", first_words(released.stderr if released.returncode else released.stdout))
     started = _touch(stage, warden, "released")
-    stage.fact("now it starts: file `released`", started == 0 and (stage.world.workspace / "released").exists())
+    there = (stage.world.workspace / "released").exists()
+    stage.fact("now it starts: file `released`", released.returncode == 0 and started == 0 and there)
 
 
 def log_proven(stage: Stage, warden: Warden) -> None:
@@ -61,6 +64,11 @@ def log_proven(stage: Stage, warden: Warden) -> None:
     for line in named[:2]:
         stage.screen.line("answer", line, "yellow")
     stage.fact(f"verification fails and names record {sequence}", forged.returncode == 1 and bool(named))
+
+
+def _agents_processes(stage: Stage, agent: subprocess.Popen[bytes]) -> list[int]:
+    # `hostwarden run` itself is no agent.
+    return [pid for pid in pids_below(stage.world.workspace) if pid != agent.pid]
 
 
 def _touch(stage: Stage, warden: Warden, name: str) -> int:

@@ -65,7 +65,7 @@ def play(screen: Screen, warden: Warden, world: World, *, observe: bool) -> list
     policy = POLICY.read_text()
     warden.start({POLICY.name: policy.replace("mode: enforce", "mode: observe") if observe else policy})
     tiers = warden.json_lines("status")[0]["tiers"]
-    screen.line("kernel", platform.release())
+    screen.line("kernel", platform.release().partition("-")[0])
     screen.line("tiers", ", ".join(f"{action} by {tier}" for action, tier in sorted(tiers.items())))
     screen.line("policy", str(POLICY.relative_to(HERE.parent.parent)))
     records = warden.follow()

@@ -62,6 +62,11 @@ def data_to_stranger(stage: Stage) -> None:
         Expected("connect", stranger.address, "deny"),
     )
     stage.fact(f"bytes that arrived: {stranger.n_bytes}, connections: {stranger.connections}", not stranger.connections)
+    before = stranger.n_bytes
+    stranger.knock()
+    _wait(lambda: stranger.n_bytes > before)
+    arrived = stranger.n_bytes - before
+    stage.fact(f"that server works: bytes from the demo itself, which is no agent: {arrived}", arrived > 0)
 
 
 def history_rewritten(stage: Stage) -> None:

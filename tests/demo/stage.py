@@ -15,7 +15,7 @@ WITHOUT_EFFECT = ("prevented", "killed_before_effect")
 
 @dataclass(frozen=True)
 class Expected:
-    """A record that an attempt must leave: its action, a part of its target or command line, its verdict."""
+    """A record that an attempt must leave: action, how its command line begins or a part of its target, verdict."""
 
     action: str
     about: str
@@ -23,7 +23,10 @@ class Expected:
 
     def matches(self, record: Record) -> bool:
         """Whether ``record`` is of this attempt, whatever its verdict."""
-        return record["action"] == self.action and self.about in describe(record)
+        subject = describe(record)
+        # The shell that starts a program has that program's command line among its own arguments.
+        is_about = subject.startswith(self.about) if self.action == "exec" else self.about in subject
+        return record["action"] == self.action and is_about
 
     def fulfilled(self, record: Record) -> bool:
         """Whether verdict and outcome are as they must be."""

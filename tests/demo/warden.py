@@ -1,5 +1,6 @@
 """hostwarden itself in the demo: collector and daemon as processes with everything in one folder, and its commands."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -48,6 +49,10 @@ class Warden:
         self.root = root
         self.state_dir = root / "state"
         self.collector_address = f"unix:{root}/collector/socket"
+        # A name of this demo's own: an agent's cgroup is named after it, and a real hostwarden may run here as well.
+        self.agent = f"billing-{root.name.rpartition('-')[2]}"
+        self._cgroups = cgroup_root() / "hostwarden"
+        self._had_cgroups = self._cgroups.exists()
         self._config = root / "hostwardend.toml"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -79,8 +84,8 @@ class Warden:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def run(self, command: list[str], world: World, log: Path) -> subprocess.Popen[bytes]:
-        """Start ``command`` in the workspace as the agent ``billing``; its output goes to ``log``."""
-        argv = self._argv("run", "--agent", "billing", "--label", "team=billing", "--", *command)
+        """Start ``command`` in the workspace as the agent; its output goes to ``log``."""
+        argv = self._argv("run", "--agent", self.agent, "--label", "team=billing", "--", *command)
         with log.open("ab") as output:
             return subprocess.Popen(
                 argv,
@@ -112,6 +117,9 @@ class Warden:
             )
             if off.returncode != 0:
                 problems.append(f"hostwardend --off: {last_words(off.stderr)}")
+        for folder in (self._cgroups / self.agent, *([] if self._had_cgroups else [self._cgroups])):
+            with contextlib.suppress(OSError):  # not there, or another hostwarden's agents are in it
+                folder.rmdir()
         return problems
 
     def _argv(self, *arguments: str, collector: bool = False) -> list[str]:
@@ -180,6 +188,12 @@ class Follower:
             with self._arrived:
                 self._records.append(json.loads(line))
                 self._arrived.notify_all()
+
+
+def cgroup_root() -> Path:
+    """Where cgroup v2 is mounted (hostwardend says so in its own words if it isn't)."""
+    lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return next((Path(fields[1]) for fields in lines if fields[2] == "cgroup2"), Path("/sys/fs/cgroup"))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -38,6 +38,12 @@ class Listener:
         self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept; close alone would not
         self._socket.close()
 
+    def knock(self) -> None:
+        """Send a few bytes from this process, as a non-agent would. Raises OSError."""
+        host, port = self.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(b"knock")
+
     def _accept(self) -> None:
         while True:
             try:

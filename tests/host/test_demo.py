@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.scenes import SCENES
+from tests.demo.warden import cgroup_root
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "tests.demo.main"]
@@ -34,8 +35,9 @@ def play(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def left_behind(place: Path) -> list[str]:
-    """Files, mounts and processes of a demo that had ``place`` as its folder."""
+    """Files, cgroups, mounts and processes of a demo that had ``place`` as its folder."""
     found = [str(path) for path in place.iterdir()]
+    found += map(str, (cgroup_root() / "hostwarden").glob("billing-*"))
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {place}/" in line]
     for process in Path("/proc").glob("[0-9]*"):
         try:
