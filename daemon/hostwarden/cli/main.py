@@ -28,10 +28,10 @@ app.command("ps")(agents.ps)
 app.command("events")(events.events)
 app.command("kill")(respond.kill)
 app.command("release")(respond.release)
-app.add_typer(policy.app, name="policy")
-app.add_typer(audit.app, name="audit")
 app.command("arm")(respond.arm)
 app.command("disarm")(respond.disarm)
+app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 later.add(app, later.COMMANDS)
 
 
@@ -69,9 +69,14 @@ def main() -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    return command(sys.argv[1:])
+
+
+def command(args: list[str]) -> int:
+    """One command, as typed. Returns its exit code; whatever the user did wrong has been said by then."""
     try:
         # Typer turns ^C into exit code 130, and the value of a command into ours.
-        code = int(app(standalone_mode=False, prog_name="hostwarden") or Code.DONE)
+        code = int(app(args, standalone_mode=False, prog_name="hostwarden") or Code.DONE)
         sys.stdout.flush()
     except CliError as error:
         report(error.message, error.hint)
@@ -83,7 +88,7 @@ def main() -> int:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be tried again, now and at Python's end
         report(f"the output can't be written: {(error.strerror or '').lower()}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again at its end, and complain
         return Code.NO
     return code

@@ -56,6 +56,8 @@ def run(
     command's code: 128 + N if signal N ended it, 127 if it isn't found, 126 if it can't be run.
     """
     options, labels = globals_of(context, json), agent_labels(label)
+    if not command[0]:
+        raise typer.BadParameter("an empty name", param_hint="CMD")
     return run_bound(command, lambda pid, ticks: _bind(options, agent, labels, pid, ticks))
 
 
