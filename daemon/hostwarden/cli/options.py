@@ -10,8 +10,9 @@ import typer
 from hostwarden.policy.labels import parse_label, parse_selector
 
 RUN_DIR = Path("/run/hostwarden")
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
+_MAX_SECONDS = 300.0  # the daemon answers no later, whatever it is asked
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only: one object, or one object a line.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; can be repeated.")]
@@ -62,10 +63,10 @@ def selected(texts: list[str] | None) -> dict[str, str]:
 
 
 def seconds(text: str, option: str) -> float:
-    """``10s``, ``500ms``, ``2m``, ``1h`` or plain seconds, above 0 and up to a day. Raises BadParameter."""
+    """``10s``, ``500ms``, ``2m`` or plain seconds, above 0 and up to five minutes. Raises BadParameter."""
     match = _DURATION.fullmatch(text)
     value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < value <= 86_400:
-        message = f"{text[:40]!r}: expected a time like 10s, 500ms or 2m, above 0 and up to 24h"
+    if not 0 < value <= _MAX_SECONDS:
+        message = f"{text[:40]!r}: expected a time like 10s, 500ms or 2m, above 0 and up to 5m"
         raise typer.BadParameter(message, param_hint=option)
     return value

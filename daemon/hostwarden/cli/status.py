@@ -11,6 +11,7 @@ from hostwarden.cli.options import Json, globals_of
 from hostwarden.cli.output import print_json, say, say_pairs, say_table, words
 
 _FIRST = ("sequence", "lost", "agents", "collector")  # the rest of a status follows in the daemon's order
+_ONCE_CHARACTERS = 30
 _MARKS = {True: "ok", False: "FAILED", None: "unknown"}
 
 
@@ -47,10 +48,10 @@ def doctor(context: typer.Context, json: Json = False) -> int:
 
 
 def _say_status(shown: dict[str, Any]) -> None:
-    if shown.pop("ready"):
-        say("ready", "good")
-    else:
-        say("not ready", "bad")
+    is_ready = shown.pop("ready")
+    say("ready" if is_ready else "not ready", "good" if is_ready else "bad")
+    if shown.get("armed") is False:
+        say("disarmed: nothing is enforced, until `hostwarden arm`", "bad")
     say_pairs(_status_pairs(shown))
 
 
@@ -68,8 +69,15 @@ def _status_pairs(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _say_doctor(found: dict[str, Any], checks: list[dict[str, Any]]) -> None:
     matrix = _dicts(found.get("matrix"))
-    columns = list(dict.fromkeys(key for row in matrix for key in row))
-    say_table(columns, ([_cell(row.get(column)) for column in columns] for row in matrix))
+    columns = {
+        key: [_cell(row.get(key)) for row in matrix] for key in dict.fromkeys(key for row in matrix for key in row)
+    }
+    # A sentence that is the same in each row would leave the others no room: once, below, is enough.
+    once = [key for key, cells in columns.items() if len(set(cells)) == 1 and len(cells[0]) > _ONCE_CHARACTERS]
+    shown = {key: cells for key, cells in columns.items() if key not in once}
+    say_table(list(shown), zip(*shown.values(), strict=True))
+    for key in once:
+        say(f"{key}: {columns[key][0]}")
     if checks:
         say("")
         rows = ([_MARKS.get(check.get("ok"), "unknown"), *_about(check)] for check in checks)

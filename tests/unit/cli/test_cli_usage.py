@@ -49,7 +49,7 @@ MISTAKES = [
     (["kill", "--label", "a=\x1b[2J"], "label value '\\x1b[2J'", "kill --help"),
     (["kill", "--label", "a=b", "--timeout", "soon"], "--timeout: 'soon': expected a time like 10s", "kill --help"),
     (["kill", "--label", "a=b", "--timeout", "0s"], "--timeout: '0s'", "kill --help"),
-    (["kill", "--label", "a=b", "--timeout", "25h"], "--timeout: '25h'", "kill --help"),
+    (["kill", "--label", "a=b", "--timeout", "301s"], "--timeout: '301s'", "kill --help"),
     # policy explain
     (["policy", "explain"], "missing argument 'ACTION'", "policy explain --help"),
     (["policy", "explain", "exek", "/x"], "unknown action `exek`, did you mean exec?", "policy explain --help"),
