@@ -1,6 +1,7 @@
 """A real agent misbehaves, the kernel stops it, the log proves it. Exit code 1 if anything wasn't as said."""
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -101,12 +102,8 @@ def clean_up(warden: Warden, world: World) -> list[str]:
     """End every process, remove every pin and the folder; what is left, one line each. ^C doesn't stop this."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    problems = warden.stop()
-    for pid in pids_below(world.workspace):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    problems = end_all_below(world.workspace)  # first, for a cgroup with processes can't be removed
+    problems += warden.stop()
     pins = world.root / "bpf"
     if pins.is_mount():
         subprocess.run(["umount", str(pins)], check=False)
@@ -114,6 +111,19 @@ def clean_up(warden: Warden, world: World) -> list[str]:
     if world.root.exists():
         problems.append(f"{world.root} could not be removed")
     return problems
+
+
+def end_all_below(folder: Path) -> list[str]:
+    """Kill whatever works in ``folder``, without hostwarden's help; what is still there after a while, as a line."""
+    deadline = time.monotonic() + 5
+    while pids := pids_below(folder):
+        if time.monotonic() > deadline:
+            return [f"processes left: {pids}"]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return []
 
 
 if __name__ == "__main__":
