@@ -97,11 +97,12 @@ class Generations:
         self._compiled: dict[tuple[str, ...], Profile] = {}
         self._scans: dict[tuple[str, ...], Scan] = {}
         self.pool = Pool()
-        self.number = kernel.control().generation
         for path in self._folder.glob("*.json"):
             generation = _read(path)
             if generation:
                 self._known[generation.number] = generation
+        # Numbers are never used twice: events of an earlier boot's tables must not find the reasons of this one's.
+        self.number = kernel.control().generation or max(self._known, default=0)
 
     def reason(self, generation: int, profile: int, index: int) -> Reason:
         """Why a verdict came about."""
@@ -147,7 +148,8 @@ class Generations:
     def is_in_force(self, pool: Pool) -> bool:
         """Whether the tables in the kernel were made of just this: a daemon that starts again has nothing to do."""
         known = self._known.get(self.number)
-        return self.number > 0 and known is not None and known.made_of == pool.fingerprint()
+        in_kernel = self._kernel.control().generation == self.number
+        return in_kernel and known is not None and known.made_of == pool.fingerprint()
 
     def switch(self, pool: Pool) -> int:
         """Compile everything in ``pool``, install it in the idle bank, switch. The new generation's number.

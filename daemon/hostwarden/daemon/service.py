@@ -39,7 +39,7 @@ from hostwarden.wire.uplink import Log, Uplink
 
 log = logging.getLogger("hostwardend")
 TIDY_S = 2.0
-WAIT_S = 0.2
+WAIT_S = 0.05  # the kernel doesn't wake us for every event of a flood (emit.h)
 
 
 class StartError(Exception):
@@ -86,12 +86,12 @@ class Daemon:
             state = state.model_copy(update={"instance": secrets.token_hex(4), "agents": ()})
             save(state_dir, state)
         self._identity = Identity.of_this_host()
+        self._watch = MountWatch()  # before the table is read: no change is missed
+        stack.callback(self._watch.close)
         self.warden = Warden(settings, attached, cgroup, state, self._identity)
         self._begin(attached, state, intake)
         locks.verify()
         self._ask = {"stop": False, "reload": False}
-        self._watch = MountWatch()
-        stack.callback(self._watch.close)
         self._open_doors()
 
     def _attach(self, cgroup: Path, locks: Locks) -> Attached:

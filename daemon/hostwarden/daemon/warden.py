@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from hostwarden.daemon import cgroups, hands, members, mounts, policies, proofs, protect, selectors
+from hostwarden.daemon import cgroups, hands, held, members, mounts, policies, proofs, protect, selectors
 from hostwarden.daemon.acts import Identity, body
 from hostwarden.daemon.agentsd import AgentSpec, read_agents
 from hostwarden.daemon.attach import Attached
@@ -130,6 +130,8 @@ class Warden:
         pidfd = os.pidfd_open(os.getpid())
         try:
             self.kernel.mark_thread(pidfd, Member(0, 0, 0, layout.MEMBER_WARDEN))
+            # A glob of agents.d that names our interpreter has made us an agent at exec: never the warden.
+            self.kernel.forget_process(os.getpid())
         finally:
             os.close(pidfd)
 
@@ -140,7 +142,7 @@ class Warden:
 
     def _put_in_force(self, intake: Intake, pool: Pool) -> int:
         """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
-        found = mounts.superblocks(mounts.read_mounts())
+        found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
         pool = replace(
             pool,
             policies=intake.policies,
@@ -280,9 +282,7 @@ class Warden:
                     self.registry.free(agent)
                 raise AgentProblem(f"process {pid} is gone")
             self._save()
-        from hostwarden.daemon import held
-
-        open_before = held.describe(pids)
+        open_before = held.held(pid)
         self._record("adopt", peer, agent=agent, target=None, detail={"pids": pids[:1000], "held": open_before})
         return agent.name, pids, open_before
 

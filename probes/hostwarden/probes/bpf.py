@@ -42,6 +42,7 @@ class MapType(IntEnum):
     ARRAY = 2
     LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
+    RINGBUF = 27
 
 
 class ProgramType(IntEnum):

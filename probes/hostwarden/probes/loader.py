@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hostwarden.probes import bpf, headers, layout, source
+from hostwarden.probes import bpf, headers, kfuncs, layout, source
 from hostwarden.probes.programs import MAPS, PROGRAMS, Program
 
 BPF_F_NO_PREALLOC = 1
@@ -40,8 +40,8 @@ class Job:
     defines: Mapping[str, int]
 
 
-def tables() -> dict[str, int]:
-    """The maps of maps, by name: their descriptors."""
+def tables(pages: Mapping[str, int]) -> dict[str, int]:
+    """The maps of maps and the rings (``pages`` of 4 KiB each), by name: their descriptors."""
     slots = 2 * layout.SIZES["MAX_PROFILES"]
     automata = slots * layout.SIZES["AUTOMATA_A_PROFILE"]
     return {
@@ -56,7 +56,7 @@ def tables() -> dict[str, int]:
             layout.SIZES["NET_ENTRIES"],
             BPF_F_NO_PREALLOC,
         ),
-    }
+    } | {name: bpf.map_create(bpf.MapType.RINGBUF, 0, 0, size * 4096, name) for name, size in pages.items()}
 
 
 def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int, entries: int, flags: int = 0) -> int:
@@ -70,8 +70,8 @@ def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int,
 def load(job: Job) -> dict[str, Any]:
     """Compile, load all, pin the maps, attach and pin all. Raises LoadError."""
     os.environ["BCC_KERNEL_SOURCE"] = str(headers.tree(job.cache))
-    outer = tables()
-    defines = dict(job.defines) | layout.SIZES
+    outer = tables({name: job.defines[f"{name.upper()}_PAGES"] for name in ("denials", "events")})
+    defines = dict(job.defines) | layout.SIZES | kfuncs.defines()
     flags = defines | {f"FD_{name.upper()}": fd for name, fd in outer.items()}
     module = _compile(flags)
     programs = {program.name: _load_program(module, program) for program in PROGRAMS}
@@ -109,7 +109,7 @@ def _compile(defines: Mapping[str, int]) -> Any:
 
 
 def _load_program(module: Any, program: Program) -> int:
-    instructions = module.dump_func(program.name.encode())
+    instructions = kfuncs.bind(module.dump_func(program.name.encode()))
     try:
         return bpf.prog_load(instructions, program.name, program.kind, program.attach_type, _btf_id(program))
     except bpf.VerifierError as error:

@@ -61,6 +61,13 @@ ALWAYS_INLINE int is_urgent(struct hw_event *event)
   return event->enforced != VERDICT_ALLOW || event->observed != VERDICT_ALLOW || event->action >= ACTION_CONNECT;
 }
 
+/* Waking the daemon for every event of a flood would cost the agent more than all the rest: it looks by itself some
+ * twenty times a second, and is woken when an eighth of the ring is full. */
+ALWAYS_INLINE u64 flood_flags(void)
+{
+  return bpf_ringbuf_query(EVENTS, BPF_RB_AVAIL_DATA) > EVENTS_PAGES * 4096 / 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 /* `at` is where the text starts in `scratch->text` (the header is laid right before it), `length` its bytes. */
 ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *event, u64 at, u64 length)
 {
@@ -75,9 +82,9 @@ ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *even
     length = MAX_EVENT;
   long lost;
   if (is_urgent(event))
-    lost = denials.ringbuf_output(start, length, 0);
+    lost = bpf_ringbuf_output(DENIALS, start, length, 0);
   else
-    lost = events.ringbuf_output(start, length, 0);
+    lost = bpf_ringbuf_output(EVENTS, start, length, flood_flags());
   if (lost)
     count_lost(event, sums);
 }
@@ -85,13 +92,13 @@ ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *even
 ALWAYS_INLINE void emit_net(struct hw_event *event)
 {
   struct hw_counts *sums = counts_of(event->agent);
-  if (sums && count_action(event, sums) && denials.ringbuf_output(event, sizeof(*event), 0))
+  if (sums && count_action(event, sums) && bpf_ringbuf_output(DENIALS, event, sizeof(*event), 0))
     count_lost(event, sums);
 }
 
 ALWAYS_INLINE void emit_lifecycle(struct hw_event *event)
 {
-  if (events.ringbuf_output(event, sizeof(*event), 0)) {
+  if (bpf_ringbuf_output(EVENTS, event, sizeof(*event), flood_flags())) {
     struct hw_counts *sums = counts_of(event->agent);
     if (sums)
       ATOMIC_ADD(&sums->lost_lifecycle, 1);

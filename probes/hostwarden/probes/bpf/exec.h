@@ -179,7 +179,7 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   locate(scratch, control, GET(bprm, file), 0, &scratch->file);
   struct file *script = script_of(task, bprm);
   if (script)
-    locate(scratch, control, script, SCRIPT_AT, &scratch->script);
+    locate(scratch, control, TYPED(file, script), SCRIPT_AT, &scratch->script);
   u32 argv = read_argv(task, scratch, event);
   scratch->argv = argv;
   scratch->argv_walk = argv && !(event->flags & EVENT_FLAG_ARGV_UNREAD) ? argv - 1 : 0; /* not the last NUL */

@@ -118,9 +118,9 @@ struct hw_profile {
 struct hw_net_key { u32 prefixlen; u8 user; u8 pad; u16 port; u8 address[16]; }; /* port 0: any that no entry names */
 struct hw_net_value { struct hw_decision decisions[2]; };
 
-/* Two rings: what must not be lost, and the flood. */
-BPF_RINGBUF_OUTPUT(denials, DENIALS_PAGES);
-BPF_RINGBUF_OUTPUT(events, EVENTS_PAGES);
+/* Two rings: what must not be lost, and the flood. Made by the loader: bcc 0.26 has no word for asking how full one is. */
+#define DENIALS RAW_MAP(FD_DENIALS)
+#define EVENTS RAW_MAP(FD_EVENTS)
 
 /* Where a file is (path.h). */
 struct hw_location { u64 inode; u64 superblock; u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; };

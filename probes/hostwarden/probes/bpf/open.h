@@ -20,7 +20,7 @@ ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
   if (descriptor >= GET(table, max_fds))
     return 0;
   bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
-  return file;
+  return file ? TYPED(file, file) : 0;
 }
 
 /* The flags as the caller passed them: the kernel takes O_TRUNC out of f_flags. For openat2 they are in the caller's
@@ -153,7 +153,7 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
   if (!control || !agent || agent->id != member->agent || !file)
     return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
   u32 mode = 0;
-  READ(mode, file, f_mode);
+  LOAD(mode, file, f_mode);
   /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
    * reason the number of the system call isn't carried along, but read again where it is needed. */
   u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;

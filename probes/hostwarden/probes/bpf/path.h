@@ -19,7 +19,8 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
   u64 length, turn = 0;
   struct dentry *top = 0, *parent;
   struct mount *above;
-  struct qstr name;
+  const unsigned char *name;
+  u32 bytes;
   volatile struct hw_walk *walk = &scratch->walk;
   walk->written = 0;
   walk->offset = AREA;
@@ -35,23 +36,24 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
         break;
       }
       READ(parent, mount, mnt_mountpoint);
-      dentry = parent;
+      dentry = TYPED(dentry, parent);
       mount = above;
       READ(parent, mount, mnt.mnt_root);
       top = parent;
     } else {
-      READ(parent, dentry, d_parent);
+      LOAD(parent, dentry, d_parent);
       if (parent == dentry) {
         walk->ended = 2;
         break;
       }
-      READ(name, dentry, d_name);
-      length = MASKED(name.len, 255);
+      LOAD(bytes, dentry, d_name.len);
+      LOAD(name, dentry, d_name.name);
+      length = MASKED(bytes, 255);
       walk->written += length + 1;
       u64 offset = MASKED(walk->offset - length - 1, AREA - 1);
       walk->offset = offset;
       scratch->text[base + offset] = '/';
-      bpf_probe_read_kernel(&scratch->text[base + offset + 1], length, name.name);
+      bpf_probe_read_kernel(&scratch->text[base + offset + 1], length, name);
       dentry = parent;
     }
     turn++;
@@ -60,8 +62,8 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
   if (walk->ended == 2) {
     struct super_block *superblock;
     struct dentry *root;
-    READ(superblock, dentry, d_sb);
-    READ(root, superblock, s_root);
+    LOAD(superblock, dentry, d_sb);
+    LOAD(root, superblock, s_root);
     walk->ended = root == dentry && !walk->crossing; /* open_by_handle_at with a cold cache ends elsewhere */
   }
   u32 written = walk->written;
@@ -85,13 +87,13 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
   struct mnt_namespace *namespace;
   struct mount *mount = 0;
   u64 magic, s_flags;
-  READ(dentry, file, f_path.dentry);
-  READ(vfsmount, file, f_path.mnt);
-  READ(inode, dentry, d_inode);
-  READ(superblock, dentry, d_sb);
-  READ(at->dev, superblock, s_dev);
-  READ(at->links, inode, i_nlink);
-  READ(at->inode, inode, i_ino);
+  LOAD(dentry, file, f_path.dentry);
+  LOAD(vfsmount, file, f_path.mnt);
+  LOAD(inode, dentry, d_inode);
+  LOAD(superblock, dentry, d_sb);
+  LOAD(at->dev, superblock, s_dev);
+  LOAD(at->links, inode, i_nlink);
+  LOAD(at->inode, inode, i_ino);
   at->superblock = (u64)superblock;
   at->row = 0;
   struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(control)};
@@ -100,17 +102,19 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
     at->row = known->row;
     at->place = PLACED;
   } else {
-    READ(s_flags, superblock, s_flags);
-    READ(magic, superblock, s_magic);
+    LOAD(s_flags, superblock, s_flags);
+    LOAD(magic, superblock, s_magic);
     READ(namespace, (struct mount *)((u64)vfsmount - __builtin_offsetof(struct mount, mnt)), mnt_ns);
     if (s_flags & (SB_KERNMOUNT | SB_NOUSER)) {
       /* pipes, sockets, memfd, anonymous inodes: no mount shows them, so their kind decides */
-      struct qstr name;
-      READ(name, dentry, d_name);
-      u64 length = MASKED(name.len, 255);
+      const unsigned char *name;
+      u32 bytes;
+      LOAD(bytes, dentry, d_name.len);
+      LOAD(name, dentry, d_name.name);
+      u64 length = MASKED(bytes, 255);
       at->offset = AREA - length;
       at->length = length;
-      bpf_probe_read_kernel(&scratch->text[base + MASKED(AREA - length, AREA * 2 - 1)], length, name.name);
+      bpf_probe_read_kernel(&scratch->text[base + MASKED(AREA - length, AREA * 2 - 1)], length, name);
       at->place = PLACED_INTERNAL;
       return;
     }

@@ -8,9 +8,9 @@ ALWAYS_INLINE int learn(struct task_struct *task, struct file *file)
   struct dentry *dentry;
   struct super_block *superblock;
   u32 number = 0;
-  READ(dentry, file, f_path.dentry);
-  READ(superblock, dentry, d_sb);
-  READ(number, superblock, s_dev);
+  LOAD(dentry, file, f_path.dentry);
+  LOAD(superblock, dentry, d_sb);
+  LOAD(number, superblock, s_dev);
   u64 dev = number, address = (u64)superblock;
   taught.update(&dev, &address);
   struct hw_control *control = switchboard();
