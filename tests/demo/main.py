@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.demo.finale import killed_by_label, log_proven
@@ -43,7 +44,7 @@ def main() -> int:
         failures = play(screen, warden, world, observe=arguments.observe)
     except KeyboardInterrupt:
         failures = ["interrupted"]
-    except (AgentLost, WardenError) as error:
+    except (AgentLost, WardenError, OSError) as error:  # OSError: no more processes, no more space
         failures = [str(error)]
     finally:
         left = clean_up(warden, world)
@@ -102,15 +103,27 @@ def clean_up(warden: Warden, world: World) -> list[str]:
     """End every process, remove every pin and the folder; what is left, one line each. ^C doesn't stop this."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    problems = end_all_below(world.workspace)  # first, for a cgroup with processes can't be removed
-    problems += warden.stop()
-    pins = world.root / "bpf"
-    if pins.is_mount():
-        subprocess.run(["umount", str(pins)], check=False)
-    shutil.rmtree(world.root, ignore_errors=True)
-    if world.root.exists():
-        problems.append(f"{world.root} could not be removed")
+    problems: list[str] = []
+    # Processes first, for a cgroup with processes can't be removed; the folder last, with what the others need.
+    steps: list[Callable[[], list[str]]] = [
+        lambda: end_all_below(world.workspace),
+        warden.stop,
+        lambda: remove(world.root),
+    ]
+    for step in steps:
+        try:
+            problems += step()
+        except OSError as error:
+            problems.append(f"clean-up: {error}")
     return problems
+
+
+def remove(root: Path) -> list[str]:
+    """Remove the demo's folder; what is mounted in it first, should hostwardend have left it."""
+    if (root / "bpf").is_mount():
+        subprocess.run(["umount", str(root / "bpf")], check=False)
+    shutil.rmtree(root, ignore_errors=True)
+    return [f"{root} could not be removed"] if root.exists() else []
 
 
 def end_all_below(folder: Path) -> list[str]:

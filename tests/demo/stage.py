@@ -92,7 +92,8 @@ class Stage:
                 "outcome", f"{record['outcome']} (tier {record['tier']}, record {record['sequence']})", "yellow"
             )
         if not expected.fulfilled(record):
-            self.fact(f"{expected.verdict} was expected, the record says {record['verdict']}", False)
+            wanted = "allow" if expected.verdict == "allow" else f"{expected.verdict} without effect"
+            self.fact(f"{wanted} was expected, the record says {record['verdict']}, {record['outcome']}", False)
 
 
 def _ending(code: int | None) -> str:

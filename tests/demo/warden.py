@@ -108,9 +108,8 @@ class Warden:
     def stop(self) -> list[str]:
         """End everything and remove every pin; what could not be undone, one line each."""
         problems = []
-        for process in reversed(self._processes.values()):
-            end(process)
-        self._processes.clear()
+        while self._processes:
+            end(self._processes.popitem()[1])  # the last started first: the daemon before the collector
         if self._config.exists():
             off = subprocess.run(
                 [PROGRAMS / "hostwardend", "--off", "--config", self._config], capture_output=True, text=True
