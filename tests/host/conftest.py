@@ -216,6 +216,22 @@ def hostwarden(start_hostwarden: Callable[..., Hostwarden]) -> Hostwarden:
     return start_hostwarden()
 
 
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``program("attempt")``: the compiled ``programs/attempt.c``, static (a loader would open files of its own)."""
+    folder = tmp_path_factory.mktemp("programs")
+
+    def compiled(name: str) -> Path:
+        binary, source = folder / name, Path(__file__).parent / "programs" / f"{name}.c"
+        if not binary.exists():
+            command = ["gcc", "-O2", "-static", "-pthread", "-Wall", "-Werror", "-o", binary, source]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        return binary
+
+    return compiled
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder on the host's own file system, with a name that no other test has."""
