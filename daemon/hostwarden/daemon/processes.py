@@ -18,10 +18,9 @@ from typing import Any
 import orjson
 
 from hostwarden.daemon.clock import Clock
-from hostwarden.daemon.program import Program, read_program
+from hostwarden.daemon.program import Program, read_program, text
 from hostwarden.probes.layout import Event
 from hostwarden.probes.pins import Member
-from hostwarden.records.model import printable
 
 MAX_PROCESSES = 200_000
 MAX_BYTES = 160 << 20  # what they weigh: an agent chooses how long its names are
@@ -78,7 +77,7 @@ class Users:
         if known is not None and known[1] > now:
             return known[0]
         try:
-            name = orjson.dumps(printable(self._lookup(uid).pw_name.encode(errors="surrogateescape")))
+            name = text(self._lookup(uid).pw_name.encode(errors="surrogateescape"))
         except (KeyError, OSError):  # no such user, or no passwd to be read
             name = b"null"
         if len(self._names) >= self._limit:

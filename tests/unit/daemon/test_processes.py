@@ -329,9 +329,11 @@ def _start_ns(pid: int) -> int:
 
 
 def test_a_real_process_is_read_from_proc() -> None:
-    code = "import sys; sys.stdin.read()"
+    code = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code, "ar g"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
+            assert child.stdout
+            child.stdout.read(1)  # Popen returns while the kernel is still laying out the new program
             start = _start_ns(child.pid)
             program = read_program(child.pid, start + 999)  # the kernel's start has digits behind the tick
             assert program is not None
