@@ -91,7 +91,9 @@ def _about(check: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    return words(value).replace("_", " ")
+    """One of our words, like killed_before_effect, is easier to read without its underscores; a sentence stays."""
+    text = words(value)
+    return text if " " in text else text.replace("_", " ")
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ class Daemon:
     calls: dict[str, list[Any]] = field(default_factory=dict)
     bound: list[Bound] = field(default_factory=list)
     stop: Callable[[], None] = lambda: None
+    over: threading.Event = field(default_factory=threading.Event)  # the test is: whoever waits need wait no more
 
     def _note(self, name: str, request: Any) -> None:
         self.calls.setdefault(name, []).append(request)
@@ -93,7 +94,7 @@ class Daemon:
         # The child is a copy of the command's process for as long as it hasn't execed.
         has_execed = Path(f"/proc/{request.pid}/cmdline").read_bytes() != Path(f"/proc/{peer.pid}/cmdline").read_bytes()
         self.bound.append(Bound(request, peer, int(stat[1]), int(stat[19]), has_execed))
-        time.sleep(self.bind_delay_s)
+        self.over.wait(self.bind_delay_s)
         self._note("bind", request)
         return pb.BindReply(agent=request.agent)
 
@@ -236,6 +237,7 @@ def daemon(run_dir: Path) -> Iterator[Daemon]:
     handlers.stop = server.stop
     server.start()
     yield handlers
+    handlers.over.set()
     server.stop()
 
 

@@ -211,14 +211,14 @@ def test_a_daemon_that_dies_while_it_is_asked(cli: Cli, daemon: Daemon, tmp_path
 def test_a_signal_while_the_daemon_is_asked_ends_it_at_once(
     cli: Cli, daemon: Daemon, tmp_path: Path, number: signal.Signals, wait_for: Wait
 ) -> None:
-    daemon.bind_delay_s = 3
+    daemon.bind_delay_s = 20
     process = cli.start(*RUN, "touch", str(tmp_path / "ran"))
     wait_for(lambda: daemon.bound, "the daemon is asked")
     began = time.monotonic()
     process.send_signal(number)
     assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == 128 + number
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert not (tmp_path / "ran").exists()
 
 
