@@ -26,6 +26,7 @@ from hostwarden.daemon.recorder import TAIL_RECORDS, Recorder
 from hostwarden.daemon.state import State, StateError, load, save
 from hostwarden.daemon.warden import Intake, Warden, read_intake
 from hostwarden.policy.source import PolicyErrors
+from hostwarden.policy.words import Tier
 from hostwarden.probes.rings import Ring, RingError, size_of
 from hostwarden.records.key import load_or_create
 from hostwarden.records.reader import LogCursor
@@ -39,6 +40,7 @@ from hostwarden.wire.uplink import Log, Uplink
 
 log = logging.getLogger("hostwardend")
 TIDY_S = 2.0
+MOUNTS_NS = 300_000_000  # many mounts at once are one change; until then the mounts themselves say where (path.h)
 WAIT_S = 0.05  # the kernel doesn't wake us for every event of a flood (emit.h)
 
 
@@ -52,6 +54,11 @@ class StartError(Exception):
 
 def serve(settings: Settings) -> None:
     """Run until told to stop. Raises StartError, AttachError, PolicyErrors, PolicyProblem, all before readiness."""
+    missing = [str(tier) for tier in (Tier.SIGNAL, Tier.CGROUP) if tier not in settings.daemon.tiers]
+    if missing:
+        raise StartError(
+            f"daemon.tiers leaves out {' and '.join(missing)}", "this version has these two, and needs both"
+        )
     intake = read_intake(settings)  # first, so that a bad policy changes nothing
     with ExitStack() as stack:
         try:
@@ -92,6 +99,7 @@ class Daemon:
         self._begin(attached, state, intake)
         locks.verify()
         self._ask = {"stop": False, "reload": False}
+        self._mounts_due = 0
         self._open_doors()
 
     def _attach(self, cgroup: Path, locks: Locks) -> Attached:
@@ -181,6 +189,9 @@ class Daemon:
         self._recorder.drain()
         self._recorder.account(self.warden.counts)
         if self._watch.changed():
+            self._mounts_due = self._mounts_due or Clock.boot_ns() + MOUNTS_NS
+        if 0 < self._mounts_due < Clock.boot_ns():
+            self._mounts_due = 0
             self.warden.mounts_changed()
             self._enricher.forget()
         if self._ask["reload"]:

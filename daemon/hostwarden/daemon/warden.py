@@ -4,9 +4,10 @@ It owns the kernel's tables, the agents, and what must be remembered. Handlers a
 its own; records are handed to the recorder. Each of its acts is a record, refusals included.
 """
 
+import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -21,14 +22,14 @@ from hostwarden.daemon.agentsd import AgentSpec, read_agents
 from hostwarden.daemon.attach import Attached
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.generations import Generations, Lineage, PolicyProblem, Pool
-from hostwarden.daemon.recorder import Recorder
+from hostwarden.daemon.recorder import ActsFull, Recorder
 from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, show_labels
-from hostwarden.daemon.state import StartedAgent, State, save
+from hostwarden.daemon.state import StartedAgent, State, StateError, save
 from hostwarden.daemon.teach import Teacher, Untaught
 from hostwarden.policy.check import check
 from hostwarden.policy.model import Policy
 from hostwarden.policy.source import PolicyErrors
-from hostwarden.policy.words import Action, Tier
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Tier, Verdict
 from hostwarden.probes import bpf, layout
 from hostwarden.probes.pins import Member
 from hostwarden.records.writer import LogWriter
@@ -36,6 +37,7 @@ from hostwarden.wire.roles import Peer
 from hostwarden.wire.uplink import Uplink
 
 SYNC_TIMEOUT_S = 30
+log = logging.getLogger("hostwardend")
 
 
 class NotReady(Exception):
@@ -88,6 +90,7 @@ class Warden:
         self._loop_thread = threading.get_ident()
         self.proofs: list[proofs.Proof] = []
         self.ready = False
+        self._unsaved = False
         self.uplink: Uplink | None = None
         self.log: LogWriter  # set before begin()
         self._state = state
@@ -142,6 +145,7 @@ class Warden:
 
     def _put_in_force(self, intake: Intake, pool: Pool) -> int:
         """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
+        self._check_refusable(intake)
         found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
         pool = replace(
             pool,
@@ -163,6 +167,22 @@ class Warden:
         self._specs = intake.specs
         selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
         return self.generations.number
+
+    def _check_refusable(self, intake: Intake) -> None:
+        """deny_without_lsm = "refuse": no policy may say `deny` where the tier can't refuse. Raises PolicyProblem."""
+        if self.deny != "refuse":
+            return
+        for policy in intake.policies:
+            if policy.mode is not Mode.ENFORCE:
+                continue
+            rules = [rule.location for rule in policy.rules if rule.verdict is Verdict.DENY and _on_files(rule.actions)]
+            if _on_files([action for action, verdict in policy.otherwise.items() if verdict is Verdict.DENY]):
+                rules.append(f"{policy.file}: otherwise")
+            if rules:
+                raise PolicyProblem(
+                    f"{rules[0]}: `deny` of a file action can only kill on this host, and deny_without_lsm is refuse:"
+                    " write `kill`, or set deny_without_lsm to kill or audit"
+                )
 
     def _teach(self) -> dict[int, int]:
         """dev → address of each superblock that the host's mounts show."""
@@ -313,9 +333,9 @@ class Warden:
         return [agent for agent in self.registry if any(carries(dict(own), labels) for own in agent.lineage)]
 
     def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
-        """Blocks that these labels name or narrow are lifted. Raises AgentProblem where there is none."""
+        """Blocks that carry these labels are lifted; a broader one stays. Raises AgentProblem where there is none."""
         with self._lock:
-            lifted = [block for block in self._blocked if carries(block, labels) or carries(labels, block)]
+            lifted = [block for block in self._blocked if carries(block, labels)]
             if not lifted:
                 raise AgentProblem(f"nothing is shut for {show_labels(labels)}", "hostwarden status lists what is")
             self._blocked[:] = [block for block in self._blocked if block not in lifted]
@@ -379,7 +399,11 @@ class Warden:
         """Free the slots of agents that have no member left. Called now and then."""
         with self._lock:
             alive = {member.agent for _, member in self.kernel.processes()}
-            ended = [agent for agent in self.registry if not agent.standing and agent.id not in alive]
+            ended = [
+                agent for agent in self.registry if not agent.standing and not agent.killed and agent.id not in alive
+            ]
+            if ended:
+                self.recorder.account(self.counts, at_once=True)  # before their slots begin a new life
             for agent in ended:
                 if agent.cgroup:
                     self.cgroups.remove(Path(agent.cgroup))
@@ -387,7 +411,7 @@ class Warden:
             used = {agent.lineage for agent in self.registry}
             for lineage in [lineage for lineage in self.generations.pool.profiles if lineage not in used]:
                 del self.generations.pool.profiles[lineage]
-            if ended:
+            if ended or self._unsaved:
                 self._save()
 
     # what is shown
@@ -521,16 +545,31 @@ class Warden:
                 "agents": tuple(_to_remember(agent) for agent in self.registry),
             }
         )
-        save(self.config.daemon.state_dir, self._state)
+        try:
+            save(self.config.daemon.state_dir, self._state)
+            self._unsaved = False
+        except StateError as error:
+            # A full disk must not keep anybody from killing an agent: it is tried again until it works (tidy).
+            if not self._unsaved:
+                log.error("%s; what was asked is in force, but a restart would forget it", error)
+            self._unsaved = True
 
     def _record(self, action: str, peer: Peer | None, *, agent: Agent | None = None, **fields: Any) -> None:
         """Write an act and wait until it is on disk: who asked gets no answer before the log has the question."""
         labels = fields.pop("labels", agent.labels if agent else None)
         written = body(self.identity, action, peer=peer, agent=agent.name if agent else None, labels=labels, **fields)
-        future = self.recorder.act(written)
+        try:
+            future = self.recorder.act(written)
+        except ActsFull as error:  # the disk stands still: it was done, and the daemon's own log has it
+            log.error("%s; not recorded: %s", error, written.decode(errors="replace"))
+            return
         if threading.get_ident() != self._loop_thread:
             with suppress(TimeoutError):  # the disk is full: the act was done, its record waits with all others
                 future.result(SYNC_TIMEOUT_S)
+
+
+def _on_files(actions: Iterable[Action]) -> bool:
+    return any(action in FILE_ACTIONS for action in actions)
 
 
 def _remembered(known: StartedAgent) -> Agent:

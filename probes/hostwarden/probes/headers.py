@@ -55,7 +55,7 @@ def tree(cache: Path) -> Path:
         try:
             _write_tree(scratch)
             scratch.chmod(0o755)
-            os.rename(scratch, target)
+            scratch.rename(target)
         except OSError as error:
             if not target.is_dir():  # somebody else may have been faster
                 raise HeadersError(f"the kernel header cache {cache} can't be written: {error.strerror}") from error
