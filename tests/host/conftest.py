@@ -128,6 +128,13 @@ bpffs_dir = "{self.bpffs}"
                 return found
             time.sleep(0.05)
 
+    def wait_until(self, is_so: Callable[[], bool], timeout_s: float = 30) -> None:
+        """Until something is so; fails with the daemon's log if it never is."""
+        ends = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < ends, self.log_file.read_text()[-2000:]
+            time.sleep(0.05)
+
     @property
     def sequence(self) -> int:
         """The last record's number."""
