@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,9 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def play(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env={**os.environ, "TMPDIR": str(place)}, capture_output=True, text=True
-    )
+def play(place: Path, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, *COMMAND, *arguments]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(place)}, capture_output=True, text=True)
 
 
 def left_behind(place: Path) -> list[str]:
@@ -89,4 +88,15 @@ def test_demo_that_is_interrupted_leaves_nothing(place: Path, number: signal.Sig
                 break
         demo.stdout.read()
         assert demo.wait(60) != 0
+    assert left_behind(place) == []
+
+
+def test_kernel_that_cannot_is_one_sentence(place: Path) -> None:
+    """A kernel without BTF, as far as this mount namespace shows: the demo says what hostwardend said."""
+    hide_btf = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+    done = play(place, prefix=hide_btf)
+    end = " ".join(done.stdout.rpartition("The end")[2].split())
+    assert (done.returncode, done.stderr) == (1, ""), done.stdout
+    assert "hostwardend can't run here: no BTF" in end
+    assert end.count("NOT SO") == 1
     assert left_behind(place) == []
