@@ -143,9 +143,7 @@ def test_a_stopped_daemon_leaves_what_it_enforced(
         hostwarden.stop(STOPS)
         other = folder / "other"
         other.write_text("bytes")
-        (hostwarden.policy_dir / "p.yaml").write_text(
-            deny("exec", marker) + f"  - deny: read\n    path: {other}\n"
-        )
+        (hostwarden.policy_dir / "p.yaml").write_text(deny("exec", marker) + f"  - deny: read\n    path: {other}\n")
         attempts.go_on(10)
         hostwarden.start()
         assert hostwarden.run(["cat", str(other)]).returncode == 137
