@@ -30,6 +30,7 @@ from hostwarden.probes.layout import (
     EVENT,
     EVENT_HEADER,
     KIND_ACTION,
+    KIND_EXEC,
     KIND_EXIT,
     KIND_FORK,
     KIND_JOIN,
@@ -40,7 +41,7 @@ from hostwarden.probes.pins import Counts
 from hostwarden.probes.rings import RECORD_HEADER, Batch, Ring, following
 from hostwarden.records.segments import MAX_LINE, LogFull
 
-READ_BYTES = 512 << 10  # of each ring, a turn: few enough to be fair, many enough that a sync costs each record little
+READ_BYTES = 256 << 10  # of each ring, a turn: few enough to be fair, many enough that a sync costs each record little
 BODIES_BYTES = 8 << 20  # of bodies in a batch: an agent can make 10 kB of event into 100 kB of record
 MAX_ACTS = 4096
 MAX_ACT = MAX_LINE - 256  # bytes; sequence and prev come in front
@@ -263,7 +264,9 @@ class Recorder:
 
     def _lifecycle(self, raw: bytes) -> None:
         event = Event._make(EVENT.unpack_from(raw))
-        if event.kind == KIND_FORK:
+        if event.kind == KIND_EXEC:
+            self._enricher.relearn(raw)
+        elif event.kind == KIND_FORK:
             self._table.forked(event)
         elif event.kind == KIND_EXIT:
             self._table.exited(event)

@@ -1,5 +1,7 @@
 """The daemon's life: take everything that only one may have, begin, loop, end. The loop is the recorder's thread."""
 
+import ctypes
+import gc
 import logging
 import secrets
 import signal
@@ -8,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import orjson
 
 from hostwarden.daemon import cgroups
 from hostwarden.daemon.acts import Identity, body
@@ -29,7 +33,7 @@ from hostwarden.policy.source import PolicyErrors
 from hostwarden.policy.words import Tier
 from hostwarden.probes.rings import Ring, RingError, size_of
 from hostwarden.records.key import load_or_create
-from hostwarden.records.reader import LogCursor
+from hostwarden.records.reader import LogCursor, last_lines
 from hostwarden.records.segments import LogError
 from hostwarden.records.writer import LogWriter
 from hostwarden.wire import hostwarden_pb2 as pb
@@ -41,6 +45,7 @@ from hostwarden.wire.uplink import Log, Uplink
 log = logging.getLogger("hostwardend")
 TIDY_S = 2.0
 MOUNTS_NS = 300_000_000  # many mounts at once are one change; until then the mounts themselves say where (path.h)
+END_NS = 2_000_000_000
 WAIT_S = 0.05  # the kernel doesn't wake us for every event of a flood (emit.h)
 
 
@@ -54,6 +59,7 @@ class StartError(Exception):
 
 def serve(settings: Settings) -> None:
     """Run until told to stop. Raises StartError, AttachError, PolicyErrors, PolicyProblem, all before readiness."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept for when we can obey it, not our death
     missing = [str(tier) for tier in (Tier.SIGNAL, Tier.CGROUP) if tier not in settings.daemon.tiers]
     if missing:
         raise StartError(
@@ -100,6 +106,7 @@ class Daemon:
         locks.verify()
         self._ask = {"stop": False, "reload": False}
         self._mounts_due = 0
+        stack.enter_context(self._signals())  # before anybody can see that we are ready, and send one
         self._open_doors()
 
     def _attach(self, cgroup: Path, locks: Locks) -> Attached:
@@ -137,23 +144,22 @@ class Daemon:
         warden.recorder, warden.log = recorder, writer
         self._uplink: Uplink | None = None
         warden.begin(intake)
-        tail = writer.tail(TAIL_RECORDS)
-        recorder.resume(tail)
+        lines = last_lines(daemon.state_dir, TAIL_RECORDS)
+        recorder.resume(map(orjson.loads, lines))
         if recovery:
             self._act("recovered", detail={"bytes_cut": recovery.bytes_cut, "lines_cut": recovery.lines_cut})
         if attached.adopted:
-            self._record_gap(tail)
+            self._record_gap(orjson.loads(lines[-1]) if lines else {})
         self._act("start", detail=warden.describe_start(intake, attached.adopted))
 
-    def _record_gap(self, tail: list[dict[str, Any]]) -> None:
+    def _record_gap(self, last: dict[str, Any]) -> None:
         """Nobody recorded from the last record to now: what the rings kept follows, what they lost is counted."""
         counts = self.warden.counts()
         if any(sum(map(sum, count.lost)) or count.lost_lifecycle for count in counts.values()):
             self._recorder.ledger.resume(recorded_losses(self._settings.daemon.state_dir, self._identity.boot))
         lost = self._recorder.account(self.warden.counts, at_once=True)
         now = Clock().now().decode()
-        since = tail[-1].get("time", now) if tail else now
-        self._act("gap", fields={"from": since, "to": now, "lost": lost})
+        self._act("gap", fields={"from": last.get("time", now), "to": now, "lost": lost})
 
     def _open_doors(self) -> None:
         addresses = self._settings.collector.addresses
@@ -173,16 +179,16 @@ class Daemon:
 
     def loop(self) -> None:
         """Record, follow the mount table, tidy up, obey signals; until told to stop."""
-        with self._signals():
-            sd_notify("READY=1")
-            log.info("ready: %s", ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items()))
-            tidied = Clock.boot_ns()
-            while not self._ask["stop"]:
-                self._recorder.wait(WAIT_S)
-                self._turn()
-                if Clock.boot_ns() - tidied > TIDY_S * 1e9:
-                    self.warden.tidy()
-                    tidied = Clock.boot_ns()
+        _settle_memory()
+        sd_notify("READY=1")
+        log.info("ready: %s", ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items()))
+        tidied = Clock.boot_ns()
+        while not self._ask["stop"]:
+            self._recorder.wait(WAIT_S)
+            self._turn()
+            if Clock.boot_ns() - tidied > TIDY_S * 1e9:
+                self.warden.tidy()
+                tidied = Clock.boot_ns()
         self._end()
 
     def _turn(self) -> None:
@@ -211,7 +217,8 @@ class Daemon:
     def _end(self) -> None:
         sd_notify("STOPPING=1")
         self._act("stop", detail={"enforcing": True})
-        while self._recorder.drain():
+        ends = Clock.boot_ns() + END_NS  # agents go on: what the rings hold then, the next daemon reads
+        while self._recorder.drain() and Clock.boot_ns() < ends:
             pass
         self._recorder.close()
         log.info("stopped; what is pinned goes on deciding (hostwardend --off ends that)")
@@ -230,6 +237,7 @@ class Daemon:
             signal.SIGINT: signal.signal(signal.SIGINT, ask("stop")),
             signal.SIGHUP: signal.signal(signal.SIGHUP, ask("reload")),
         }
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
@@ -242,6 +250,13 @@ class Daemon:
     def _synced(self, sequence: int) -> None:
         if self._uplink:
             self._uplink.wake()
+
+
+def _settle_memory() -> None:
+    """What starting needed goes back to the system; what lives as long as we do isn't looked at again."""
+    gc.collect()
+    gc.freeze()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ring(fd: int) -> Ring:

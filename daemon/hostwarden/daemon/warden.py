@@ -312,7 +312,9 @@ class Warden:
             self._check_ready()
             matching = self._family(labels)
             if not matching:
-                raise AgentProblem(f"no agent carries {show_labels(labels)}", "hostwarden ps shows who does")
+                return Killed(frozenset(), frozenset(), [])
+            ids = {agent.id for agent in matching}
+            before = hands.members_of(self.kernel, ids)
             if dict(labels) not in self._blocked:
                 self._blocked.append(dict(labels))
             for agent in matching:
@@ -322,24 +324,25 @@ class Warden:
             for agent in matching:
                 if agent.cgroup:
                     self.cgroups.kill_all(Path(agent.cgroup))
-            swept = hands.sweep(self.kernel, {agent.id for agent in matching}, timeout_s)
+            swept = hands.sweep(self.kernel, ids, timeout_s)
+        killed = (before | swept.killed) - swept.left  # many die before the sweep sees them
         names = sorted(agent.name for agent in matching)
-        detail = {"labels": dict(labels), "agents": names, "killed": len(swept.killed), "left": sorted(swept.left)}
+        detail = {"labels": dict(labels), "agents": names, "killed": len(killed), "left": sorted(swept.left)}
         self._record("kill", peer, labels=labels, target=show_labels(labels), detail=detail)
-        return Killed(swept.killed, swept.left, names)
+        return Killed(frozenset(killed), swept.left, names)
 
     def _family(self, labels: Mapping[str, str]) -> list[Agent]:
         """Agents that carry the labels, and agents that those started."""
         return [agent for agent in self.registry if any(carries(dict(own), labels) for own in agent.lineage)]
 
     def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
-        """Blocks that carry these labels are lifted; a broader one stays. Raises AgentProblem where there is none."""
+        """Blocks that carry these labels are lifted (a broader one stays). Which agents may start again; [] for none."""
         with self._lock:
             lifted = [block for block in self._blocked if carries(block, labels)]
             if not lifted:
-                raise AgentProblem(f"nothing is shut for {show_labels(labels)}", "hostwarden status lists what is")
+                return []
             self._blocked[:] = [block for block in self._blocked if block not in lifted]
-            names = []
+            names = [show_labels(block) for block in lifted]
             for agent in self.registry:
                 if agent.killed and not any(self._is_blocked(dict(own)) for own in agent.lineage):
                     agent.killed = False
@@ -457,6 +460,7 @@ class Warden:
             "policies": [policy.name for policy in self.generations.pool.policies],
             "agents": len(self.registry.by_name),
             "blocked": self._blocked,
+            "policy_dir": str(self.config.daemon.policy_dir),
             "state_dir": str(self.config.daemon.state_dir),
             "log_full": self.log_full,
             "collector": asdict(uplink.state) if uplink else None,

@@ -68,24 +68,24 @@ ALWAYS_INLINE u64 flood_flags(void)
   return bpf_ringbuf_query(EVENTS, BPF_RB_AVAIL_DATA) > EVENTS_PAGES * 4096 / 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* `at` is where the text starts in `scratch->text` (the header is laid right before it), `length` its bytes. */
-ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *event, u64 at, u64 length)
+/* `at` is where the text starts in `scratch->text` (the header is laid right before it), `length` its bytes. Not 0: lost. */
+ALWAYS_INLINE long emit_text(struct hw_scratch *scratch, struct hw_event *event, u64 at, u64 length)
 {
-  struct hw_counts *sums = counts_of(event->agent);
-  if (!sums || !count_action(event, sums))
-    return;
   u8 *start = scratch->event + MASKED(at, AREA * 2 - 1);
   __builtin_memcpy(start, event, sizeof(*event));
   length += sizeof(*event);
   OPAQUE(length);
   if (length > MAX_EVENT)
     length = MAX_EVENT;
-  long lost;
   if (is_urgent(event))
-    lost = bpf_ringbuf_output(DENIALS, start, length, 0);
-  else
-    lost = bpf_ringbuf_output(EVENTS, start, length, flood_flags());
-  if (lost)
+    return bpf_ringbuf_output(DENIALS, start, length, 0);
+  return bpf_ringbuf_output(EVENTS, start, length, flood_flags());
+}
+
+ALWAYS_INLINE void emit_action(struct hw_scratch *scratch, struct hw_event *event, u64 at, u64 length)
+{
+  struct hw_counts *sums = counts_of(event->agent);
+  if (sums && count_action(event, sums) && emit_text(scratch, event, at, length))
     count_lost(event, sums);
 }
 

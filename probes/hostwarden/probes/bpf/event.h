@@ -42,6 +42,7 @@ struct hw_event {
 #define EVENT_EXIT 2  /* the last thread of a member left */
 #define EVENT_JOIN 3  /* a non-member became a member at exec (selectors) */
 #define EVENT_SHARED 4 /* a refused file was opened into a table that others share: `start` holds files_struct */
+#define EVENT_EXEC 5   /* an exec that isn't recorded: only who runs what */
 
 #define EVENT_FLAG_ARGV_CUT 1      /* argv is longer than what is shown */
 #define EVENT_FLAG_ARGV_UNREAD 2   /* argv couldn't be read, or is longer than what is matched */

@@ -184,6 +184,15 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   scratch->argv = argv;
   scratch->argv_walk = argv && !(event->flags & EVENT_FLAG_ARGV_UNREAD) ? argv - 1 : 0; /* not the last NUL */
   scratch->exec_read = 1;
+  struct hw_profile *profile = profile_at(table_index(control, agent->profile));
+  if (profile && profile->record[ACTION_EXEC] != RECORD_ALL) {
+    /* Perhaps no record, but whatever the process does next is done by this program. */
+    event->kind = EVENT_EXEC;
+    struct hw_counts *sums = counts_of(event->agent);
+    if (emit_text(scratch, event, scratch->file.offset, lay_out(scratch, event, control, argv)) && sums)
+      ATOMIC_ADD(&sums->lost_lifecycle, 1);
+    event->kind = EVENT_ACTION;
+  }
   return 0;
 }
 
