@@ -107,7 +107,8 @@ bpffs_dir = "{self.bpffs}"
         """What a command prints with --json."""
         done = self.command("--json", *arguments)
         assert done.returncode in (0, 1), (arguments, done.stderr)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        # Not splitlines(): a name may hold U+2028 or U+0085, which are no end of a line of JSON.
+        return [json.loads(line) for line in done.stdout.split("\n") if line]
 
     def status(self) -> Record:
         """`status --json`."""
