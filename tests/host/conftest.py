@@ -232,7 +232,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def compiled(name: str) -> Path:
         binary, source = folder / name, Path(__file__).parent / "programs" / f"{name}.c"
         if not binary.exists():
-            command = ["gcc", "-O2", "-static", "-pthread", "-Wall", "-Werror", "-o", binary, source]
+            command = ["gcc", "-O2", "-static", "-pthread", "-Wall", "-Werror", "-o", str(binary), str(source)]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         return binary
