@@ -111,7 +111,9 @@ class Warden:
             self._mark_self()
             self.registry.incarnation = self._state.incarnations
             for known in self._state.agents:
-                self.registry.add(_remembered(known))
+                agent = _remembered(known)
+                agent.killed = self._is_shut(agent)
+                self.registry.add(agent)
             pool = Pool(proof=(proofs.policy(self._proof_folder),))
             pool.profiles.update({agent.lineage: agent.profile for agent in self.registry})
             self._put_in_force(intake, pool)
@@ -323,7 +325,8 @@ class Warden:
             self._save()
             for agent in matching:
                 if agent.cgroup:
-                    self.cgroups.kill_all(Path(agent.cgroup))
+                    with suppress(cgroups.CgroupError):  # only the quick way: the sweep ends what is left
+                        self.cgroups.kill_all(Path(agent.cgroup))
             swept = hands.sweep(self.kernel, ids, timeout_s)
         killed = (before | swept.killed) - swept.left  # many die before the sweep sees them
         names = sorted(agent.name for agent in matching)
@@ -344,7 +347,7 @@ class Warden:
             self._blocked[:] = [block for block in self._blocked if block not in lifted]
             names = [show_labels(block) for block in lifted]
             for agent in self.registry:
-                if agent.killed and not any(self._is_blocked(dict(own)) for own in agent.lineage):
+                if agent.killed and not self._is_shut(agent):
                     agent.killed = False
                     self.registry.write(agent)
                     names.append(agent.name)
@@ -535,6 +538,10 @@ class Warden:
 
     def _is_blocked(self, labels: Mapping[str, str]) -> bool:
         return self._blocking(labels) is not None
+
+    def _is_shut(self, agent: Agent) -> bool:
+        """Killed by its own labels, or by those of an agent that it descends from; also after a restart."""
+        return any(self._is_blocked(dict(own)) for own in agent.lineage)
 
     def _check_ready(self) -> None:
         if not self.ready:
