@@ -18,6 +18,7 @@ import pytest
 from hostwarden.cli.main import command
 from hostwarden.policy.parse import PolicyErrors, parse_policy
 from hostwarden.records.model import raw_bytes
+from hostwarden.wire import hostwarden_pb2 as pb
 from hostwarden.wire.roles import DOORS, Role
 from tests.host import hostile
 from tests.host.conftest import Hostwarden, Record
@@ -151,6 +152,27 @@ def send(channel: grpc.Channel, call: str, data: bytes) -> grpc.StatusCode | Non
     finally:
         answers.cancel()
     return None
+
+
+def test_an_empty_claim_makes_no_tables(guarded: Guarded) -> None:
+    """Anybody may ask for `run`; who names no child of their own gets no share of the places for label sets."""
+    hostwarden = guarded.hostwarden
+    since = hostwarden.sequence
+    before = label_sets(hostwarden)
+    with grpc.insecure_channel(f"unix:{hostwarden.run_dir / DOORS[Role.AGENT].file}") as channel:
+        for n in range(70):
+            request = pb.BindRequest(agent=f"a{n}", labels={"team": f"t{n}"}, pid=os.getpid(), start_ticks=1)
+            assert send(channel, "Bind", request.SerializeToString()) is grpc.StatusCode.INVALID_ARGUMENT
+            assert label_sets(hostwarden) <= before
+    guarded.assert_unchanged(since)
+
+
+def label_sets(hostwarden: Hostwarden) -> set[str]:
+    """Those that tables were made for: numbers, as the daemon remembers them for its records."""
+    found: set[str] = set()
+    for path in (hostwarden.state_dir / "generations").glob("*.json"):
+        found |= json.loads(path.read_text())["reasons"].keys()
+    return found
 
 
 def test_bytes_on_sockets(guarded: Guarded) -> None:

@@ -40,6 +40,22 @@ def mark(kernel: Kernel, pid: int, agent: Agent, start_ticks: int | None = None)
     return False
 
 
+def check_child(pid: int, start_ticks: int, asker: tuple[int, int]) -> None:
+    """Raises AgentProblem if a process isn't the asker's child under the asker's uid. ``asker`` is (pid, uid)."""
+    stat = read_stat(pid)
+    asker_pid, asker_uid = asker
+    if stat is None or stat.start != start_ticks:
+        raise AgentProblem(f"process {pid} is gone")
+    if stat.ppid != asker_pid:
+        raise AgentProblem(f"process {pid} isn't a child of the caller ({asker_pid})")
+    try:
+        uid = Path(f"/proc/{pid}").stat().st_uid
+    except OSError:  # it ended meanwhile
+        raise AgentProblem(f"process {pid} is gone") from None
+    if asker_uid not in (0, uid):
+        raise AgentProblem(f"process {pid} doesn't run as the caller's user")
+
+
 def bind(
     kernel: Kernel, pid: int, start_ticks: int, agent: Agent, asker: tuple[int, int], parent_id: int | None
 ) -> None:
@@ -48,14 +64,7 @@ def bind(
     ``parent_id`` is the agent that the child is in already: a member may only move to an agent that is bound by all
     that bound it (the caller sees to that). Raises AgentProblem if it isn't the caller's child under the caller's uid.
     """
-    stat = read_stat(pid)
-    asker_pid, asker_uid = asker
-    if stat is None or stat.start != start_ticks:
-        raise AgentProblem(f"process {pid} is gone")
-    if stat.ppid != asker_pid:
-        raise AgentProblem(f"process {pid} isn't a child of the caller ({asker_pid})")
-    if asker_uid != 0 and Path(f"/proc/{pid}").stat().st_uid != asker_uid:
-        raise AgentProblem(f"process {pid} doesn't run as the caller's user")
+    check_child(pid, start_ticks, asker)
     now = kernel.process(pid)
     if (now.agent if now else None) != parent_id:
         raise AgentProblem(f"process {pid} has changed its agent meanwhile")

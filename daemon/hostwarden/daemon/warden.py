@@ -23,7 +23,7 @@ from hostwarden.daemon.attach import Attached
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.generations import Generations, Lineage, PolicyProblem, Pool
 from hostwarden.daemon.recorder import ActsFull, Recorder
-from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, show_labels
+from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, check_name, show_labels
 from hostwarden.daemon.state import StartedAgent, State, StateError, save
 from hostwarden.daemon.teach import Teacher, Untaught
 from hostwarden.policy.check import check
@@ -245,6 +245,8 @@ class Warden:
         """`run`. Returns the agent's name, and whether a running instance was joined. Raises AgentProblem."""
         with self._lock:
             self._check_ready()
+            check_name(name, labels)  # both before tables are made for these labels: anybody can ask, and that is work
+            members.check_child(pid, start_ticks, (peer.pid, peer.uid))
             above = self.kernel.process(pid)
             parent = self.registry.agent(above.agent) if above else None
             lineage = (frozenset(labels.items()), *(parent.lineage if parent else ()))
@@ -339,7 +341,7 @@ class Warden:
         return [agent for agent in self.registry if any(carries(dict(own), labels) for own in agent.lineage)]
 
     def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
-        """Blocks that carry these labels are lifted (a broader one stays). Which agents may start again; [] for none."""
+        """Blocks that carry these labels are lifted (a broader one stays). The agents that may start again."""
         with self._lock:
             lifted = [block for block in self._blocked if carries(block, labels)]
             if not lifted:
