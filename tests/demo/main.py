@@ -53,7 +53,7 @@ def main() -> int:
     for failure in failures:
         screen.line("NOT SO", failure, "red")
     if not failures:
-        screen.text(f"All as said, in {time.monotonic() - began:.0f} s. Processes, pins and {root} are gone.")
+        screen.text(f"All as said, in {time.monotonic() - began:.0f} s. Nothing is left: no process, no pin, no file.")
     return 1 if failures else 0
 
 

@@ -66,7 +66,7 @@ def data_to_stranger(stage: Stage) -> None:
     stranger.knock()
     _wait(lambda: stranger.n_bytes > before)
     arrived = stranger.n_bytes - before
-    stage.fact(f"that server works: bytes from the demo itself, which is no agent: {arrived}", arrived > 0)
+    stage.fact(f"the server works: bytes from the demo, no agent: {arrived}", arrived > 0)
 
 
 def history_rewritten(stage: Stage) -> None:
@@ -88,7 +88,7 @@ def child_left_behind(stage: Stage) -> None:
     connections = stage.stranger.connections
     command = f"{sys.executable} -I -S {STRAGGLER} {address} {stage.world.straggler_notes.name}"
     stage.attempt(
-        "shell: straggler.py (forks twice, setsid, then a connect every 50 ms)",
+        "shell: straggler.py (double fork, setsid, connect every 50 ms)",
         ToolCall("Leave something running.", "shell", {"command": command}),
         Expected("connect", address, "deny"),
     )

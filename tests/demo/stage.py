@@ -85,7 +85,7 @@ class Stage:
         by = record["rule"] or "otherwise"
         why = f": {record['why']}" if record.get("why") else ""
         if allowed:
-            self.screen.line("verdict", f"allow {record['action']} {subject} ({by})")
+            self.screen.line("verdict", f"allow {record['action']} {subject} ({by}), {record['outcome']}")
         else:
             self.screen.line("verdict", f"{record['verdict']} {record['action']} {subject} ({by}{why})", "yellow")
             self.screen.line(
