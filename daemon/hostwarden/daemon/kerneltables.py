@@ -41,10 +41,10 @@ def pack_automaton(automaton: Automaton) -> bytes:
     parts = (
         automaton.shift.to_bytes(4, "little") + bytes(4),
         automaton.classes,
+        automaton.next.tobytes().ljust(2 * SIZES["MAX_TRANSITIONS"], b"\0"),
+        automaton.output.tobytes().ljust(2 * SIZES["MAX_STATES"], b"\0"),
         bytes(joint),
         bytes(decisions),
-        automaton.output.tobytes().ljust(2 * SIZES["MAX_STATES"], b"\0"),
-        automaton.next.tobytes().ljust(2 * SIZES["MAX_TRANSITIONS"], b"\0"),
     )
     packed = b"".join(parts)
     assert len(packed) == layout.automaton_size()

@@ -42,6 +42,7 @@ class MapType(IntEnum):
     ARRAY = 2
     LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
+    STACK = 23
     RINGBUF = 27
 
 
@@ -75,6 +76,12 @@ def update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
     k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
     attr = struct.pack("<I4xQQQ", fd, ctypes.addressof(k), ctypes.addressof(v), flags)
     call(Command.MAP_UPDATE_ELEM, attr, "writing to a map")
+
+
+def push(fd: int, value: bytes) -> None:
+    """Onto a stack. Raises OSError (E2BIG: full)."""
+    v = ctypes.create_string_buffer(value, len(value))
+    call(Command.MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", fd, 0, ctypes.addressof(v), BPF_ANY), "pushing on a stack")
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:

@@ -24,6 +24,7 @@ SIZES = {
     "MAX_INODES": 65536,
     "MAX_SHARERS": 8192,
     "NET_ENTRIES": 1 << 17,
+    "SCRATCHES": 256,  # actions that can be judged at one moment
     "TEXT_AREA": 16384,
     "MAX_EVENT": 10240,
     # Turns of the walk, up to sixteen bytes each: a path of 4,096 bytes and some; two paths and argv. Not more: the

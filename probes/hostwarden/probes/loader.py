@@ -44,7 +44,7 @@ def tables(pages: Mapping[str, int]) -> dict[str, int]:
     """The maps of maps and the rings (``pages`` of 4 KiB each), by name: their descriptors."""
     slots = 2 * layout.SIZES["MAX_PROFILES"]
     automata = slots * layout.SIZES["AUTOMATA_A_PROFILE"]
-    return {
+    made = {
         "profiles": _map_of_maps("profiles", slots, bpf.MapType.ARRAY, 4, layout.profile_size(), 1),
         "automata": _map_of_maps("automata", automata, bpf.MapType.ARRAY, 4, layout.automaton_size(), 1),
         "nets": _map_of_maps(
@@ -57,6 +57,10 @@ def tables(pages: Mapping[str, int]) -> dict[str, int]:
             BPF_F_NO_PREALLOC,
         ),
     } | {name: bpf.map_create(bpf.MapType.RINGBUF, 0, 0, size * 4096, name) for name, size in pages.items()}
+    made["free"] = bpf.map_create(bpf.MapType.STACK, 0, 4, layout.SIZES["SCRATCHES"], "free")
+    for slot in range(layout.SIZES["SCRATCHES"]):
+        bpf.push(made["free"], slot.to_bytes(4, "little"))
+    return made
 
 
 def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int, entries: int, flags: int = 0) -> int:

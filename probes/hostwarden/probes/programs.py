@@ -49,7 +49,7 @@ PROGRAMS = (
 # Maps that bcc makes from maps.h; the loader pins each under its own name.
 MAPS = (
     "members", "processes", "agents", "counts", "control", "gate", "doomed_files", "sharers", "superblocks", "magics",
-    "taught", "inodes", "units", "selected", "scratches",
+    "taught", "inodes", "units", "selected", "pool",
 )  # fmt: skip
-# Maps that the loader makes itself: maps of maps, and the rings.
-TABLES = ("profiles", "automata", "nets", "denials", "events")
+# Maps that the loader makes itself: maps of maps, the rings, the stack of free scratches.
+TABLES = ("profiles", "automata", "nets", "denials", "events", "free")

@@ -162,20 +162,17 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   struct hw_agent *agent = agent_of(member);
   if (!control || !agent || agent->id != member->agent)
     return 0;
-  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  u32 slot = 0;
+  struct hw_scratch *scratch = take_scratch(&slot);
   if (!scratch)
     return 0; /* the second program finds nothing and ends the process */
-  struct hw_event *event = &scratch->header;
-  __builtin_memset(event, 0, sizeof(*event));
-  __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
+  member->scratch = slot + 1;
+  begin_event(scratch, member, agent, control);
   __builtin_memset(&scratch->ruling, 0, sizeof(scratch->ruling));
   __builtin_memset(&scratch->script, 0, sizeof(scratch->script));
-  describe_process(event, member);
-  event->tier = TIER_SIGNAL;
+  struct hw_event *event = &scratch->header;
   event->action = ACTION_EXEC;
   event->accesses = 1 << ACTION_EXEC;
-  event->generation = control->generation;
-  event->profile = agent->profile;
   locate(scratch, control, GET(bprm, file), 0, &scratch->file);
   struct file *script = script_of(task, bprm);
   if (script)
@@ -183,8 +180,7 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   u32 argv = read_argv(task, scratch, event);
   scratch->argv = argv;
   scratch->argv_walk = argv && !(event->flags & EVENT_FLAG_ARGV_UNREAD) ? argv - 1 : 0; /* not the last NUL */
-  scratch->exec_read = 1;
-  struct hw_profile *profile = profile_at(table_index(control, agent->profile));
+  struct hw_profile *profile = profile_at(table_index(event->generation, agent->profile));
   if (profile && profile->record[ACTION_EXEC] != RECORD_ALL) {
     /* Perhaps no record, but whatever the process does next is done by this program. */
     event->kind = EVENT_EXEC;
@@ -197,35 +193,45 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
 }
 
 /* Second program: judges what the first has read. */
+ALWAYS_INLINE void judge_exec_read(struct hw_member *member, struct hw_scratch *scratch)
+{
+  struct hw_event *event = &scratch->header;
+  struct hw_control *control = switchboard();
+  struct hw_agent *agent = agent_of(member);
+  u32 index = table_index(event->generation, event->profile);
+  struct hw_profile *profile = profile_at(index);
+  if (!control || !agent || !profile) {
+    end_process(member); /* no table: fails closed */
+    count_blind(member->agent, ACTION_EXEC);
+    return;
+  }
+  event->record = profile->record[ACTION_EXEC];
+  judge_program(control, profile, index, scratch);
+  describe_ruling(event, &scratch->worst);
+  describe_location(event, &scratch->file, control);
+  int killed = agent->id == member->agent && agent->state & AGENT_KILLED;
+  if (is_deadly(control, &scratch->worst) || killed || member->flags & MEMBER_DOOMED) {
+    end_process(member);
+    event->outcome = OUTCOME_KILLED_BEFORE_EFFECT;
+  }
+  emit_action(scratch, event, scratch->file.offset, lay_out(scratch, event, control, scratch->argv));
+}
+
 ALWAYS_INLINE int judge_exec(struct task_struct *task)
 {
   struct hw_member *member = membership();
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
-  struct hw_control *control = switchboard();
   struct hw_agent *agent = agent_of(member);
-  if (!control || !agent || agent->id != member->agent)
-    return 0;
-  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, 0);
-  u32 index = table_index(control, agent->profile);
-  struct hw_profile *profile = profile_at(index);
-  if (!scratch || !scratch->exec_read || !profile) {
-    end_process(member); /* no memory or no table: fails closed */
+  u32 slot = member->scratch - 1;
+  struct hw_scratch *scratch = member->scratch ? pool.lookup(&slot) : 0;
+  member->scratch = 0;
+  if (scratch) {
+    judge_exec_read(member, scratch);
+    give_scratch(slot);
+  } else if (agent && agent->id == member->agent) {
+    end_process(member); /* no memory: fails closed */
     count_blind(member->agent, ACTION_EXEC);
-    return 0;
   }
-  scratch->exec_read = 0;
-  struct hw_event *event = &scratch->header;
-  event->record = profile->record[ACTION_EXEC];
-  u32 argv = scratch->argv;
-  judge_program(control, profile, index, scratch);
-  describe_ruling(event, &scratch->worst);
-  describe_location(event, &scratch->file, control);
-  int killed = agent->state & AGENT_KILLED || member->flags & MEMBER_DOOMED;
-  if (is_deadly(control, &scratch->worst) || killed) {
-    end_process(member);
-    event->outcome = OUTCOME_KILLED_BEFORE_EFFECT;
-  }
-  emit_action(scratch, event, scratch->file.offset, lay_out(scratch, event, control, argv));
   return 0;
 }

@@ -9,7 +9,7 @@ struct hw_member {
   u32 agent;         /* slot, and incarnation above AGENT_SLOT_BITS */
   u32 forker;        /* tgid of the process that forked it: lineage that re-parenting can't erase */
   u32 flags;         /* MEMBER_* */
-  u32 pad;
+  u32 scratch;       /* while exec's programs run: the slot of the pool that they hand on, plus one */
 };
 #define MEMBER_DOOMED 1 /* dies at the next return to user space */
 #define MEMBER_WARDEN 2 /* hostwardend's main thread: never judged, its opens teach (teach.h) */
@@ -87,14 +87,15 @@ BPF_ARRAY(selected, u32, MAX_AGENTS);
 #define VERDICT_OF(weight) ((weight) >> 16)
 #define REASON_OF(weight) ((weight) & 0xffff ? 0xffff - ((weight) & 0xffff) : 0)
 struct hw_decision { u32 enforced; u32 observed; u32 covered; u32 pad; }; /* weights, and a mask of policies */
+/* What is walked stands first: a constant offset of more than 32,767 bytes would take a register in the loop. */
 struct hw_automaton {
   u32 shift;
   u32 pad;
   u8 classes[256];
+  u16 next[MAX_TRANSITIONS];
+  u16 output[MAX_STATES];
   u64 joint[MAX_DECISIONS];
   struct hw_decision decisions[MAX_DECISIONS * N_FILE_ACTIONS];
-  u16 output[MAX_STATES];
-  u16 next[MAX_TRANSITIONS];
 };
 #define STARTS (16 * MAX_SUPERBLOCKS * MAX_USERS) /* 16, not nine: a power of two is a mask */
 struct hw_otherwise { u32 weight; u32 policy; }; /* the policy, as a mask */
@@ -125,9 +126,9 @@ struct hw_net_value { struct hw_decision decisions[2]; };
 /* Where a file is (path.h). */
 struct hw_location { u64 inode; u64 superblock; u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; };
 
-/* Per task, never per CPU: under full preemption another task would write into it (kernel-facts: 40 of 307,000). */
+/* Never per CPU: under full preemption another task would write into it (kernel-facts: 40 of 307,000). */
 struct hw_job { u32 automaton; u32 offset; u32 length; u32 state; };
-struct hw_walk { u32 n; u32 offset; u32 end; u32 state; u32 shift; u32 written; u32 ended; u32 crossing; };
+struct hw_walk { u64 mount; u64 top; u32 n; u32 n_jobs; u32 offset; u32 end; u32 state; u32 shift; u32 written; u32 ended; };
 struct hw_ruling { u32 enforced; u32 observed; u32 covered; u32 pad; };
 struct hw_scratch {
   struct hw_event header;     /* filled here, then laid before the text */
@@ -143,4 +144,5 @@ struct hw_scratch {
   u8 text[TEXT_AREA];   /* path, script's path, argv: three areas, see path.h */
   u8 slack[2048];
 };
-BPF_TASK_STORAGE(scratches, struct hw_scratch);
+BPF_ARRAY(pool, struct hw_scratch, SCRATCHES);
+#define FREE RAW_MAP(FD_FREE) /* a stack of the pool's free slots, filled by the loader */

@@ -3,9 +3,9 @@
  * costs doesn't depend on the number of rules, and the verifier sees one loop whatever is walked.
  * Maps: AUTOMATA, PROFILES (maps of maps). */
 
-ALWAYS_INLINE u32 table_index(struct hw_control *control, u32 profile)
+ALWAYS_INLINE u32 table_index(u32 generation, u32 profile)
 {
-  return bank(control) * MAX_PROFILES + (profile & (MAX_PROFILES - 1));
+  return bank(generation) * MAX_PROFILES + (profile & (MAX_PROFILES - 1));
 }
 
 ALWAYS_INLINE struct hw_profile *profile_at(u32 index)
@@ -31,9 +31,18 @@ ALWAYS_INLINE void add_job(struct hw_scratch *scratch, u32 n, u32 automaton, u32
   job->state = state;
 }
 
-#define STEP(n) \
-  state = automaton->next[MASKED((state << shift) | automaton->classes[scratch->text[MASKED(offset + n, TEXT_AREA - 1)]], \
-                                 MAX_TRANSITIONS - 1)];
+/* Byte, class, next state. Written so that no address is worth a register of its own: what clang spills inside the loop
+ * differs from turn to turn, and the verifier would follow every difference. */
+#define AT(base, index, member) ({ u8 *_at = (u8 *)(base) + (index); OPAQUE(_at); _at + __builtin_offsetof(typeof(*(base)), member); })
+#define STEP \
+  { \
+    u64 _class = *AT(scratch, MASKED(offset, TEXT_AREA - 1), text); \
+    _class = *AT(automaton, _class, classes); \
+    _class = MASKED((state << shift) | _class, MAX_TRANSITIONS - 1); \
+    state = *(u16 *)AT(automaton, _class * 2, next); \
+    offset++; \
+  }
+#define FOUR_STEPS STEP STEP STEP STEP
 
 /* 0: every job's final state is in its `state`. 1: a table was missing or the turns ran out: fails closed.
  *
@@ -45,6 +54,7 @@ ALWAYS_INLINE int walk(struct hw_scratch *scratch, u32 n_jobs, const int turns)
   struct hw_automaton *automaton = 0;
   volatile struct hw_walk *at = &scratch->walk;
   at->n = 0;
+  at->n_jobs = n_jobs; /* in memory, too: a register less, or clang spills what differs from turn to turn */
   at->offset = 0;
   at->end = 0;
   do {
@@ -56,7 +66,7 @@ ALWAYS_INLINE int walk(struct hw_scratch *scratch, u32 n_jobs, const int turns)
         n = MASKED(n + 1, 31);
         at->n = n;
       }
-      if (n >= n_jobs)
+      if (n >= at->n_jobs)
         return 0;
       struct hw_job *job = &scratch->jobs[n];
       automaton = automaton_at(job->automaton);
@@ -66,19 +76,17 @@ ALWAYS_INLINE int walk(struct hw_scratch *scratch, u32 n_jobs, const int turns)
       at->end = job->offset + job->length;
       at->state = job->state;
       at->shift = automaton->shift;
-    } else if (offset + 16 <= end) {
-      STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
-      STEP(8) STEP(9) STEP(10) STEP(11) STEP(12) STEP(13) STEP(14) STEP(15)
-      at->state = state;
-      at->offset = offset + 16;
-    } else if (offset + 4 <= end) {
-      STEP(0) STEP(1) STEP(2) STEP(3)
-      at->state = state;
-      at->offset = offset + 4;
     } else {
-      STEP(0)
+      u64 left = end - offset;
+      if (left >= 16) {
+        FOUR_STEPS FOUR_STEPS FOUR_STEPS FOUR_STEPS
+      } else if (left >= 4) {
+        FOUR_STEPS
+      } else {
+        STEP
+      }
       at->state = state;
-      at->offset = offset + 1;
+      at->offset = offset;
     }
     turn++;
     OPAQUE(turn);

@@ -15,10 +15,10 @@ ALWAYS_INLINE void target4(struct hw_target *target, u32 address, u32 port)
   target->port = port;
 }
 
-ALWAYS_INLINE void decide_net(struct hw_control *control, u32 profile_number, struct hw_target *target, u32 action, struct hw_ruling *ruling,
+ALWAYS_INLINE void decide_net(u32 generation, u32 profile_number, struct hw_target *target, u32 action, struct hw_ruling *ruling,
                               u32 *record)
 {
-  u32 index = table_index(control, profile_number);
+  u32 index = table_index(generation, profile_number);
   struct hw_profile *profile = profile_at(index);
   void *net = bpf_map_lookup_elem(NETS, &index);
   *record = RECORD_ALL;
@@ -62,7 +62,8 @@ ALWAYS_INLINE int judge_net(struct hw_target *target, u32 action)
   u64 ids = bpf_get_current_pid_tgid();
   struct hw_ruling ruling = {};
   u32 record = RECORD_ALL;
-  decide_net(control, agent->profile, target, action, &ruling, &record);
+  event.generation = control->generation;
+  decide_net(event.generation, agent->profile, target, action, &ruling, &record);
   READ(leader, task, group_leader);
   READ(event.start, leader, start_boottime);
   event.time = bpf_ktime_get_boot_ns();
@@ -73,7 +74,6 @@ ALWAYS_INLINE int judge_net(struct hw_target *target, u32 action)
   event.forker_start = member->forker_start;
   event.uid = (u32)bpf_get_current_uid_gid();
   event.accesses = 1 << action;
-  event.generation = control->generation;
   event.profile = agent->profile;
   event.record = record;
   event.port = target->port;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only
- * Enforces read, write and create at the end of open, openat, openat2, creat: the file that was really opened is
+ * Enforces read, write and create at the end of open, openat, openat2, creat, open_by_handle_at: the file that was really opened is
  * judged, and the process dies before it can use the descriptor.
  * Hook: sys_exit. Maps: scratches, inodes, sharers, doomed_files, and those of match.h. */
 
 ALWAYS_INLINE int is_open(u64 number, int compat)
 {
   if (compat)
-    return number == 5 || number == 8 || number == 295 || number == 437;
-  return number == 2 || number == 85 || number == 257 || number == 437;
+    return number == 5 || number == 8 || number == 295 || number == 342 || number == 437;
+  return number == 2 || number == 85 || number == 257 || number == 304 || number == 437;
 }
 
 ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
@@ -49,10 +49,10 @@ ALWAYS_INLINE u64 open_flags(struct pt_regs *regs)
 }
 
 /* A file with several names: was one of them protected when the tables were made? Then that name's verdict counts. */
-ALWAYS_INLINE int add_other_names(struct hw_control *control, struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
+ALWAYS_INLINE int add_other_names(struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
                                   struct hw_location *at, u32 action, volatile struct hw_ruling *ruling)
 {
-  struct hw_inode_key key = {.superblock = at->superblock, .inode = at->inode, .profile = number, .bank = bank(control)};
+  struct hw_inode_key key = {.superblock = at->superblock, .inode = at->inode, .profile = number, .bank = bank(scratch->header.generation)};
   struct hw_inode_row *row = inodes.lookup(&key);
   if (!row)
     return 0;
@@ -73,7 +73,7 @@ ALWAYS_INLINE int add_other_names(struct hw_control *control, struct hw_profile 
 }
 
 /* The ruling for one action on the walked path (jobs 0 to n). */
-ALWAYS_INLINE int rule_on(struct hw_control *control, struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
+ALWAYS_INLINE int rule_on(struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
                           struct hw_location *at, u32 jobs, u32 action, volatile struct hw_ruling *ruling)
 {
   u64 joint = 0;
@@ -86,7 +86,7 @@ ALWAYS_INLINE int rule_on(struct hw_control *control, struct hw_profile *profile
   }
   add_otherwise(profile, ruling, action);
   if (at->links > 1 && at->place == PLACED)
-    return add_other_names(control, profile, index, number, scratch, at, action, ruling);
+    return add_other_names(profile, index, number, scratch, at, action, ruling);
   return 0;
 }
 
@@ -106,7 +106,7 @@ ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event
 ALWAYS_INLINE u32 severity(struct hw_ruling *ruling) { return VERDICT_OF(ruling->enforced) * 8 + VERDICT_OF(ruling->observed); }
 
 /* Judges every access that the open was, and keeps the most severe ruling; returns its action. */
-ALWAYS_INLINE u32 judge_accesses(struct hw_control *control, struct hw_agent *agent, struct hw_profile *profile, u32 index,
+ALWAYS_INLINE u32 judge_accesses(struct hw_agent *agent, struct hw_profile *profile, u32 index,
                                  struct hw_scratch *scratch, u32 accesses)
 {
   struct hw_location *at = &scratch->file;
@@ -129,7 +129,7 @@ ALWAYS_INLINE u32 judge_accesses(struct hw_control *control, struct hw_agent *ag
     u32 linked = 0;
     __builtin_memset(ruling, 0, sizeof(*ruling));
     if (judged)
-      linked = rule_on(control, profile, index, agent->profile, scratch, at, jobs, action, ruling);
+      linked = rule_on(profile, index, agent->profile, scratch, at, jobs, action, ruling);
     else if (at->place != PLACED_INTERNAL) /* what no path leads to (a pipe) is nobody's rule */
       refuse_unknown(profile, ruling, action);
     if (profile->record[action & 7] > record)
@@ -144,39 +144,22 @@ ALWAYS_INLINE u32 judge_accesses(struct hw_control *control, struct hw_agent *ag
   return worst_action;
 }
 
-ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_member *member)
+/* The file that was opened: where it is, what its policies say, and what becomes of the process. */
+ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *control, struct hw_agent *agent,
+                                     struct hw_member *member, struct hw_scratch *scratch, struct file *file, u32 accesses)
 {
   struct task_struct *task = bpf_get_current_task_btf();
-  struct hw_control *control = switchboard();
-  struct hw_agent *agent = agent_of(member);
-  struct file *file = file_at(task, descriptor);
-  if (!control || !agent || agent->id != member->agent || !file)
-    return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
-  u32 mode = 0;
-  LOAD(mode, file, f_mode);
-  /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
-   * reason the number of the system call isn't carried along, but read again where it is needed. */
-  u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;
-  if (!accesses)
-    return 0; /* O_PATH: nothing can be read or written through it; opening it anew is an open of its own */
-  u32 index = table_index(control, agent->profile);
-  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  struct hw_profile *profile = profile_at(index);
-  if (!scratch || !profile) {
-    end_process(member); /* no memory or no table: fails closed; counted, but there is nowhere to write a record */
-    count_blind(member->agent, ACTION_READ);
-    return 0;
-  }
   struct hw_event *event = &scratch->header;
-  __builtin_memset(event, 0, sizeof(*event));
-  __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
-  describe_process(event, member);
-  event->tier = TIER_SIGNAL;
-  event->generation = control->generation;
-  event->profile = agent->profile;
-  event->accesses = accesses;
+  u32 index = table_index(event->generation, agent->profile);
+  struct hw_profile *profile = profile_at(index);
   locate(scratch, control, file, 0, &scratch->file);
-  event->action = judge_accesses(control, agent, profile, index, scratch, accesses);
+  if (profile) {
+    event->action = judge_accesses(agent, profile, index, scratch, accesses);
+  } else {
+    event->action = ACTION_READ;
+    event->record = RECORD_ALL;
+    refuse_unknown(0, &scratch->worst, ACTION_READ); /* no table: fails closed */
+  }
   describe_ruling(event, &scratch->worst);
   describe_location(event, &scratch->file, control);
   int users = GET(GET(task, files), count.counter), threads = GET(GET(task, signal), nr_threads);
@@ -193,6 +176,32 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
   emit_action(scratch, event, scratch->file.offset, scratch->file.length);
   if (event->flags & EVENT_FLAG_SHARED)
     ruin_sharers(task, event);
+}
+
+ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_member *member)
+{
+  struct hw_control *control = switchboard();
+  struct hw_agent *agent = agent_of(member);
+  struct file *file = file_at(bpf_get_current_task_btf(), descriptor);
+  if (!control || !agent || agent->id != member->agent || !file)
+    return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
+  u32 mode = 0, slot = 0;
+  LOAD(mode, file, f_mode);
+  /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
+   * reason the number of the system call isn't carried along, but read again where it is needed. */
+  u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;
+  if (!accesses)
+    return 0; /* O_PATH: nothing can be read or written through it; opening it anew is an open of its own */
+  struct hw_scratch *scratch = take_scratch(&slot);
+  if (!scratch) {
+    end_process(member); /* all memory is in use: fails closed; counted, but there is nowhere to write a record */
+    count_blind(member->agent, ACTION_READ);
+    return 0;
+  }
+  begin_event(scratch, member, agent, control);
+  scratch->header.accesses = accesses;
+  judge_file_opened(regs, control, agent, member, scratch, file, accesses);
+  give_scratch(slot);
   return 0;
 }
 
@@ -205,7 +214,8 @@ ALWAYS_INLINE int leave_system_call(struct pt_regs *regs, long result)
     if (result < 0)
       return 0;
     number = SYSCALL_NUMBER(regs);
-    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 5 && number != 8 && number != 295)
+    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 304 && number != 5 && number != 8
+        && number != 295 && number != 342)
       return 0;
   }
   struct hw_member *member = membership();

@@ -16,30 +16,31 @@ enum hw_place { PLACED, PLACED_BY_CHAIN, PLACED_PRIVATE, PLACED_INTERNAL, PLACED
  * What is summed up lies in memory, where the verifier doesn't follow it. */
 ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, struct mount *mount, u64 base, struct hw_location *at)
 {
-  u64 length, turn = 0;
-  struct dentry *top = 0, *parent;
-  struct mount *above;
+  u64 length, turn = 0, start = 0;
+  struct dentry *parent;
   const unsigned char *name;
   u32 bytes;
   volatile struct hw_walk *walk = &scratch->walk;
   walk->written = 0;
-  walk->offset = AREA;
-  walk->crossing = mount != 0;
   walk->ended = 0;
+  walk->offset = AREA;
+  walk->mount = (u64)mount;
   if (mount)
-    READ(top, mount, mnt.mnt_root);
+    READ(start, mount, mnt.mnt_root);
+  walk->top = start;
   do {
-    if (dentry == top) { /* never without `mount`: top is 0 */
-      READ(above, mount, mnt_parent);
-      if (above == mount) {
+    if ((u64)dentry == walk->top) { /* never without `mount`: top is 0 */
+      u64 here = walk->mount, above = 0, point = 0, top = 0;
+      READ(above, (struct mount *)here, mnt_parent);
+      if (above == here) {
         walk->ended = 1;
         break;
       }
-      READ(parent, mount, mnt_mountpoint);
-      dentry = TYPED(dentry, parent);
-      mount = above;
-      READ(parent, mount, mnt.mnt_root);
-      top = parent;
+      READ(point, (struct mount *)here, mnt_mountpoint);
+      READ(top, (struct mount *)above, mnt.mnt_root);
+      dentry = TYPED(dentry, point);
+      walk->mount = above;
+      walk->top = top;
     } else {
       LOAD(parent, dentry, d_parent);
       if (parent == dentry) {
@@ -64,7 +65,7 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
     struct dentry *root;
     LOAD(superblock, dentry, d_sb);
     LOAD(root, superblock, s_root);
-    walk->ended = root == dentry && !walk->crossing; /* open_by_handle_at with a cold cache ends elsewhere */
+    walk->ended = root == dentry && !walk->mount; /* open_by_handle_at with a cold cache ends elsewhere */
   }
   u32 written = walk->written;
   if (!walk->ended || written >= AREA) {
@@ -75,7 +76,9 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, st
   at->offset = AREA - written;
 }
 
-ALWAYS_INLINE u32 bank(struct hw_control *control) { return control->generation & 1; }
+/* An action reads the generation once (into its event): superblocks, automata and inodes of two generations don't fit
+ * together. What a swap leaves behind stays for longer than any program runs. */
+ALWAYS_INLINE u32 bank(u32 generation) { return generation & 1; }
 
 /* Where `file` is, and the row of start states that its path is walked from. */
 ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control, struct file *file, u64 base, struct hw_location *at)
@@ -96,7 +99,7 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
   LOAD(at->inode, inode, i_ino);
   at->superblock = (u64)superblock;
   at->row = 0;
-  struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(control)};
+  struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(scratch->header.generation)};
   struct hw_superblock_row *known = superblocks.lookup(&key);
   if (known && known->dev == at->dev) {
     at->row = known->row;

@@ -25,17 +25,17 @@ ALWAYS_INLINE u32 agent_by_unit(struct task_struct *task)
   return 0;
 }
 
-ALWAYS_INLINE u32 agent_by_exe(struct task_struct *task, struct hw_control *control, struct linux_binprm *bprm)
+ALWAYS_INLINE u32 reason_by_exe(struct hw_control *control, struct file *file, struct hw_scratch *scratch)
 {
-  struct hw_scratch *scratch = scratches.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  u32 index = table_index(control, PROFILE_SELECTORS);
+  scratch->header.generation = control->generation;
+  u32 index = table_index(scratch->header.generation, PROFILE_SELECTORS);
   struct hw_profile *profile = profile_at(index);
-  if (!scratch || !profile)
-    return 0; /* open: a process that no selector was asked about stays what it is, no agent */
   struct hw_location *at = &scratch->file;
   struct hw_ruling *ruling = &scratch->ruling;
+  if (!profile)
+    return 0;
   __builtin_memset(ruling, 0, sizeof(*ruling));
-  locate(scratch, control, GET(bprm, file), 0, at);
+  locate(scratch, control, file, 0, at);
   if (at->place >= PLACED_INTERNAL)
     return 0;
   add_path_jobs(scratch, profile, index, 0, at, 0, 0);
@@ -49,7 +49,17 @@ ALWAYS_INLINE u32 agent_by_exe(struct task_struct *task, struct hw_control *cont
       break;
     add_job_result(scratch, ruling, i, ACTION_EXEC, &joint);
   }
-  u32 reason = REASON_OF(ruling->enforced);
+  return REASON_OF(ruling->enforced);
+}
+
+ALWAYS_INLINE u32 agent_by_exe(struct hw_control *control, struct file *file)
+{
+  u32 slot = 0;
+  struct hw_scratch *scratch = take_scratch(&slot);
+  if (!scratch)
+    return 0; /* open: a process that no selector could be asked about stays what it is, no agent */
+  u32 reason = reason_by_exe(control, file, scratch);
+  give_scratch(slot);
   u32 *agent = selected.lookup(&reason);
   return reason && agent ? *agent : 0;
 }
@@ -64,7 +74,7 @@ ALWAYS_INLINE int select_agent(struct task_struct *task, struct linux_binprm *bp
     return 0; /* never adopted */
   u32 id = agent_by_unit(task);
   if (!id)
-    id = agent_by_exe(task, control, bprm);
+    id = agent_by_exe(control, GET(bprm, file));
   if (!id)
     return 0;
   struct hw_member member = {.agent = id, .forker = GET(GET(task, real_parent), tgid), .forker_start = GET(GET(task, real_parent), start_boottime)};
