@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.demo import scenes
+from tests.demo import main, scenes
 from tests.demo.stage import Expected, Stage
 
 
@@ -49,3 +49,9 @@ def test_expected_record(record: dict[str, str | None], matches: bool, fulfilled
 def test_exec_is_described_by_its_command_line() -> None:
     record = {"action": "exec", "target": "/usr/bin/git", "process": {"argv": ["git", "push", "--force"]}}
     assert Expected("exec", "git push --force", "kill").matches(record)
+
+
+def test_readme_shows_these_scenes() -> None:
+    screen = (main.HERE.parents[1] / "README.md").read_text()
+    assert [title for title, _ in scenes.SCENES if f". {title} -" not in screen] == []
+    assert "NOT SO" not in screen
