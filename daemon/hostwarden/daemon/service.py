@@ -180,8 +180,7 @@ class Daemon:
     def loop(self) -> None:
         """Record, follow the mount table, tidy up, obey signals; until told to stop."""
         _settle_memory()
-        sd_notify("READY=1")
-        log.info("ready: %s", ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items()))
+        self._say_ready()
         tidied = Clock.boot_ns()
         while not self._ask["stop"]:
             self._recorder.wait(WAIT_S)
@@ -190,6 +189,15 @@ class Daemon:
                 self.warden.tidy()
                 tidied = Clock.boot_ns()
         self._end()
+
+    def _say_ready(self) -> None:
+        """A tier that isn't proven is no readiness (design section 5): systemd hears nothing, people hear which."""
+        unproven = [proof for proof in self.warden.proofs if not proof.proven]
+        for proof in unproven:
+            log.error("not ready: %s isn't proven to be refused by %s: %s", proof.action, proof.tier, proof.seen)
+        if not unproven:
+            sd_notify("READY=1")
+            log.info("ready: %s", ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items()))
 
     def _turn(self) -> None:
         self._recorder.drain()
