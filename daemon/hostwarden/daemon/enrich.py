@@ -241,7 +241,10 @@ class Enricher:
         if len(self._addresses) >= MAX_KNOWN:
             self._addresses.clear()
         event = Event._make(EVENT.unpack_from(raw))
-        target = b'"%b"' % address_text(event.address, event.port).encode()
+        if event.flags & FLAGS["socket"]:  # no address: a kind of socket that agents don't get
+            target = b'"socket:%d"' % event.port
+        else:
+            target = b'"%b"' % address_text(event.address, event.port).encode()
         self._addresses[raw[_PORT_AT:EVENT_HEADER]] = target
         return target
 

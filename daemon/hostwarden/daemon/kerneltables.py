@@ -105,7 +105,9 @@ def _pack_starts(profile: Profile) -> bytes:
 
 def pack_net(entry: NetEntry) -> tuple[bytes, bytes]:
     """Key and value of one longest-prefix entry."""
-    key = layout.NET_KEY.pack(layout.NET_KEY_BITS + entry.length, entry.user, 0, entry.port or 0, entry.prefix)
+    key = layout.NET_KEY.pack(
+        layout.NET_KEY_BITS + entry.length, entry.user, entry.port is None, entry.port or 0, entry.prefix
+    )
     return key, b"".join(pack_decision(entry.decisions[action]) for action in NET_ACTIONS)
 
 

@@ -49,6 +49,7 @@ class MapType(IntEnum):
 class ProgramType(IntEnum):
     """enum bpf_prog_type."""
 
+    CGROUP_SOCK = 9
     CGROUP_SOCK_ADDR = 18
     TRACING = 26
 

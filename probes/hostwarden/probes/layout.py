@@ -57,6 +57,7 @@ FLAGS = {
     "linked": 256,
     "chain": 512,
     "threads": 1024,
+    "socket": 2048,
 }
 
 
@@ -104,7 +105,7 @@ CONTROL = struct.Struct("<QIIIIII")  # host_mnt_ns generation armed deny_is_kill
 DECISION = struct.Struct("<IIII")  # enforced observed (weights) covered pad
 OTHERWISE = struct.Struct("<II")  # weight policy (a mask)
 JOINT = struct.Struct("<III")  # weight mode covers
-NET_KEY = struct.Struct("<IBBH16s")  # prefixlen user pad port address
+NET_KEY = struct.Struct("<IBBH16s")  # prefixlen user any port address
 SUPERBLOCK_KEY = struct.Struct("<QQ")  # address (or magic), bank
 SUPERBLOCK_ROW = struct.Struct("<II")  # row dev
 INODE_KEY = struct.Struct("<QQII")  # superblock inode profile bank

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hostwarden.probes.bpf import RAW_TRACEPOINT_BTF, ProgramType
 
-CONNECT4, CONNECT6, SENDMSG4, SENDMSG6 = 10, 11, 14, 15  # enum bpf_attach_type
+SOCK_CREATE, CONNECT4, CONNECT6, SENDMSG4, SENDMSG6 = 2, 10, 11, 14, 15  # enum bpf_attach_type
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Program:
     @property
     def is_cgroup(self) -> bool:
         """Attached to the root of the cgroup v2 hierarchy."""
-        return self.kind is ProgramType.CGROUP_SOCK_ADDR
+        return self.kind is not ProgramType.TRACING
 
 
 def _tracepoint(name: str, hook: str, tier: str) -> Program:
     return Program(name, ProgramType.TRACING, RAW_TRACEPOINT_BTF, hook, tier)
 
 
-def _cgroup(name: str, attach_type: int) -> Program:
-    return Program(name, ProgramType.CGROUP_SOCK_ADDR, attach_type, "", "cgroup")
+def _cgroup(name: str, attach_type: int, kind: ProgramType = ProgramType.CGROUP_SOCK_ADDR) -> Program:
+    return Program(name, kind, attach_type, "", "cgroup")
 
 
 # In the order of attachment, which is the order in which one hook's programs run: identity comes first, and a
@@ -44,6 +44,7 @@ PROGRAMS = (
     _cgroup("connect6", CONNECT6),
     _cgroup("send4", SENDMSG4),
     _cgroup("send6", SENDMSG6),
+    _cgroup("make_socket", SOCK_CREATE, ProgramType.CGROUP_SOCK),
 )
 
 # Maps that bcc makes from maps.h; the loader pins each under its own name.

@@ -99,7 +99,7 @@ ALWAYS_INLINE void add_path_jobs(struct hw_scratch *scratch, struct hw_profile *
     OPAQUE(i);
     if (i >= paths)
       break;
-    add_job(scratch, first + i, index * AUTOMATA_A_PROFILE + i, base + at->offset, at->length, start_of(profile, i, at->row, user));
+    add_job(scratch, first + i, index * AUTOMATA_A_PROFILE + i, base + at->offset, at->walked, start_of(profile, i, at->walked_row, user));
   }
 }
 ALWAYS_INLINE u32 n_paths(struct hw_profile *profile) { return profile->n_paths & 15; }

@@ -54,4 +54,5 @@ struct hw_event {
 #define EVENT_FLAG_DELETED 128     /* the file has no name any more */
 #define EVENT_FLAG_LINKED 256      /* another name of a protected file (hard link) decided */
 #define EVENT_FLAG_CHAIN 512       /* the path was walked through the mounts: it is already a host path */
+#define EVENT_FLAG_SOCKET 2048     /* a kind of socket that no hook sees: `port` is its protocol */
 #define EVENT_FLAG_THREADS 1024    /* other threads of the process share the table */

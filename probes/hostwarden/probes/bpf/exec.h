@@ -34,18 +34,20 @@ ALWAYS_INLINE void judge_file(struct hw_scratch *scratch, struct hw_control *con
                               u32 first, u32 jobs, u32 argv_job, u32 argv_known, volatile struct hw_ruling *ruling)
 {
   u64 by_path = 0, by_argv = 0;
-  if (at->place >= PLACED_INTERNAL || at->links == 0) {
-    /* memfd, deleted, unknown: no path rule can name it, so `otherwise` decides (nothing is covered) */
+  int nameless = at->place >= PLACED_INTERNAL || at->links == 0;
+  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+    OPAQUE(i);
+    if (i >= jobs)
+      break;
+    if (add_job_result(scratch, ruling, first + i, ACTION_EXEC, &by_path))
+      refuse_unknown(profile, ruling, ACTION_EXEC);
+  }
+  if (nameless) {
+    /* memfd, deleted, unknown: walked from `@private` over no text, so rules for every path have spoken; but nothing
+     * covers what has no name: `otherwise` decides as well */
+    ruling->covered = 0;
     if (at->place == PLACED_NOWHERE)
       refuse_unknown(profile, ruling, ACTION_EXEC);
-  } else {
-    for (u32 i = 0; i < MAX_AUTOMATA; i++) {
-      OPAQUE(i);
-      if (i >= jobs)
-        break;
-      if (add_job_result(scratch, ruling, first + i, ACTION_EXEC, &by_path))
-        refuse_unknown(profile, ruling, ACTION_EXEC);
-    }
   }
   if (profile->has_argv) {
     if (!argv_known)
@@ -150,6 +152,14 @@ ALWAYS_INLINE struct hw_member *member_at_exec(struct task_struct *task)
   return member;
 }
 
+/* How much of the path is walked, and from which row: nothing, from `@private`, of what has no name. */
+ALWAYS_INLINE void note_walked(struct hw_location *at)
+{
+  int nameless = at->place >= PLACED_INTERNAL || at->links == 0;
+  at->walked = nameless ? 0 : at->length;
+  at->walked_row = nameless ? ROW_PRIVATE : at->row;
+}
+
 /* First program of two on this hook (one would be more than the verifier follows): who, which file, which script, which
  * arguments, into the task's scratch. */
 ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
@@ -174,9 +184,11 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   event->action = ACTION_EXEC;
   event->accesses = 1 << ACTION_EXEC;
   locate(scratch, control, GET(bprm, file), 0, &scratch->file);
+  note_walked(&scratch->file);
   struct file *script = script_of(task, bprm);
   if (script)
     locate(scratch, control, TYPED(file, script), SCRIPT_AT, &scratch->script);
+  note_walked(&scratch->script);
   u32 argv = read_argv(task, scratch, event);
   scratch->argv = argv;
   scratch->argv_walk = argv && !(event->flags & EVENT_FLAG_ARGV_UNREAD) ? argv - 1 : 0; /* not the last NUL */

@@ -25,23 +25,30 @@ int exec_signal(u64 *ctx) { return judge_exec((void *)ctx[0]); }
 int open_signal(u64 *ctx) { return leave_system_call((void *)ctx[0], (long)ctx[1]); }
 
 #define PORT(context) __builtin_bswap16((u16)(context)->user_port)
-int connect4(struct bpf_sock_addr *ctx) { struct hw_target to; target4(&to, ctx->user_ip4, PORT(ctx)); return judge_net(&to, ACTION_CONNECT); }
-int send4(struct bpf_sock_addr *ctx) { struct hw_target to; target4(&to, ctx->user_ip4, PORT(ctx)); return judge_net(&to, ACTION_SEND); }
-
-ALWAYS_INLINE void target6(struct hw_target *target, struct bpf_sock_addr *ctx)
+ALWAYS_INLINE int judge4(struct bpf_sock_addr *ctx, u32 action)
 {
+  struct hw_target to;
+  target4(&to, ctx->user_ip4, PORT(ctx));
+  int verdict = judge_net(&to, action);
+  if (to.is_any && to.is_member)
+    ctx->user_ip4 = LOOPBACK4;
+  return verdict;
+}
+
+ALWAYS_INLINE int judge6(struct bpf_sock_addr *ctx, u32 action)
+{
+  struct hw_target to;
   /* one load a word: the verifier takes no other access to the context */
   u32 a = ctx->user_ip6[0], b = ctx->user_ip6[1], c = ctx->user_ip6[2], d = ctx->user_ip6[3];
-  u32 *to = (u32 *)target->address;
-  if (!(a | b | c | d))
-    d = 0x01000000; /* the kernel connects :: to ::1 */
-  if (!(a | b | d) && c == 0xffff0000)
-    d = LOOPBACK4;
-  to[0] = a;
-  to[1] = b;
-  to[2] = c;
-  to[3] = d;
-  target->port = PORT(ctx);
+  target6(&to, a, b, c, d, PORT(ctx));
+  int verdict = judge_net(&to, action);
+  if (to.is_any && to.is_member)
+    ctx->user_ip6[3] = *(u32 *)&to.address[12];
+  return verdict;
 }
-int connect6(struct bpf_sock_addr *ctx) { struct hw_target to; target6(&to, ctx); return judge_net(&to, ACTION_CONNECT); }
-int send6(struct bpf_sock_addr *ctx) { struct hw_target to; target6(&to, ctx); return judge_net(&to, ACTION_SEND); }
+
+int connect4(struct bpf_sock_addr *ctx) { return judge4(ctx, ACTION_CONNECT); }
+int connect6(struct bpf_sock_addr *ctx) { return judge6(ctx, ACTION_CONNECT); }
+int send4(struct bpf_sock_addr *ctx) { return judge4(ctx, ACTION_SEND); }
+int send6(struct bpf_sock_addr *ctx) { return judge6(ctx, ACTION_SEND); }
+int make_socket(struct bpf_sock *ctx) { return judge_socket(ctx->type, ctx->protocol); }

@@ -116,7 +116,7 @@ struct hw_profile {
   struct hw_joint joint[MAX_JOINT];
   u16 starts[STARTS]; /* [automaton][row][user] */
 };
-struct hw_net_key { u32 prefixlen; u8 user; u8 pad; u16 port; u8 address[16]; }; /* port 0: any that no entry names */
+struct hw_net_key { u32 prefixlen; u8 user; u8 any; u16 port; u8 address[16]; }; /* any: every port that no entry names */
 struct hw_net_value { struct hw_decision decisions[2]; };
 
 /* Two rings: what must not be lost, and the flood. Made by the loader: bcc 0.26 has no word for asking how full one is. */
@@ -124,7 +124,12 @@ struct hw_net_value { struct hw_decision decisions[2]; };
 #define EVENTS RAW_MAP(FD_EVENTS)
 
 /* Where a file is (path.h). */
-struct hw_location { u64 inode; u64 superblock; u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; };
+struct hw_location {
+  u64 inode;
+  u64 superblock;
+  u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links;
+  u32 walked; u32 walked_row; /* what of it is matched: all, or nothing where it has no name (exec.h) */
+};
 
 /* Never per CPU: under full preemption another task would write into it (kernel-facts: 40 of 307,000). */
 struct hw_job { u32 automaton; u32 offset; u32 length; u32 state; };

@@ -134,4 +134,6 @@ ALWAYS_INLINE void locate(struct hw_scratch *scratch, struct hw_control *control
     }
   }
   rebuild(scratch, dentry, mount, base, at);
+  at->walked = at->length;
+  at->walked_row = at->row;
 }
