@@ -97,9 +97,13 @@ bpffs_dir = "{self.bpffs}"
 
     # commands
 
+    def command_line(self, *arguments: str) -> list[str]:
+        """What to execute for `hostwarden ARGUMENTS` on this daemon."""
+        return [str(PROGRAMS / "hostwarden"), "--run-dir", str(self.run_dir), *arguments]
+
     def command(self, *arguments: str, timeout_s: float = 60, **options: Any) -> "subprocess.CompletedProcess[str]":
         """`hostwarden --run-dir … ARGUMENTS`."""
-        argv = [str(PROGRAMS / "hostwarden"), "--run-dir", str(self.run_dir), *arguments]
+        argv = self.command_line(*arguments)
         options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, **options)
 
@@ -172,8 +176,7 @@ bpffs_dir = "{self.bpffs}"
         self, argv: Sequence[str], *, agent: str, labels: str = "team=test", **options: Any
     ) -> "subprocess.Popen[str]":
         """`hostwarden run -- ARGV` in the background."""
-        command = [str(PROGRAMS / "hostwarden"), "--run-dir", str(self.run_dir)]
-        command += ["run", "--agent", agent, "--label", labels, "--", *argv]
+        command = self.command_line("run", "--agent", agent, "--label", labels, "--", *argv)
         options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.Popen(command, text=True, **options)
 

@@ -238,7 +238,7 @@ def test_open_for_both_is_one_record_of_both(world: World) -> None:
     assert bytes_at(world.root / "no-read-no-write") == OLD
 
 
-# --- threads and shared tables: the descriptor is there before its process dies, and the record says so ----------------
+# --- threads and shared tables: the descriptor is there before its process dies, the record says so -------------------
 
 
 @pytest.mark.parametrize("way", ["busy", "asleep", "threads"])

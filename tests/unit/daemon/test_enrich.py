@@ -141,6 +141,8 @@ class Reference:
 
     def target(self, event: Event, path: bytes, script: bytes) -> tuple[bytes, dict[str, Any]]:
         if event.action in (Action.CONNECT, Action.SEND):
+            if event.flags & FLAGS["socket"]:
+                return b"socket:%d" % event.port, {}
             return address_text(event.address, event.port).encode(), {}
         binary = self.shown(event, event.row, path, event.flags)
         if event.action == Action.EXEC and script:
