@@ -132,10 +132,7 @@ class Generations:
         """
         if lineage in self.pool.profiles:
             return self.pool.profiles[lineage]
-        used = set(self.pool.profiles.values())
-        number = next((n for n in range(FIRST_PROFILE, layout.SIZES["MAX_PROFILES"]) if n not in used), None)
-        if number is None:
-            raise PolicyProblem(f"more than {len(used)} different sets of labels at once: use fewer")
+        number = self._free_number()
         policies = self.pool.policies_of(lineage)
         profile = self._compile(policies)
         self._install(self.number & 1, number, profile, policies)
@@ -144,6 +141,20 @@ class Generations:
         reasons = {**now.reasons, number: profile.reasons}
         self._remember(replace(now, reasons=reasons, made_of=self.pool.fingerprint()))
         return number
+
+    def _free_number(self) -> int:
+        """A profile number that nobody had in this generation: events of who had it before name its reasons by it.
+
+        When all have been had, those that are free begin anew with a new generation. Raises PolicyProblem.
+        """
+        numbers = range(FIRST_PROFILE, layout.SIZES["MAX_PROFILES"])
+        used = set(self.pool.profiles.values())
+        if used.issuperset(numbers):
+            raise PolicyProblem(f"more than {len(used)} different sets of labels at once: use fewer")
+        if self._known[self.number].reasons.keys() >= set(numbers):
+            self.switch(self.pool)
+            self.forget_old()
+        return next(n for n in numbers if n not in self._known[self.number].reasons)
 
     def is_in_force(self, pool: Pool) -> bool:
         """Whether the tables in the kernel were made of just this: a daemon that starts again has nothing to do."""

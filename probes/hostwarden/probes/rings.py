@@ -2,7 +2,8 @@
 
 Source: Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c. The map's descriptor maps to: one page that the consumer
 writes (its position), one page that the kernel writes (the producer's position), and the data twice in a row, so that a
-record is one stretch even where it wraps. A record is a header of eight bytes (u32 length with two flag bits, u32 page
+record is one stretch even where it wraps. Mapped here once, and a record that wraps is put together: pages of a ring
+count as the daemon's memory, each time they are mapped. A record is a header of eight bytes (u32 length with two flag bits, u32 page
 offset), then the data, padded to eight bytes. Positions count bytes since the map was made and never go back: within
 one map, a position names an event for good.
 
@@ -66,7 +67,7 @@ class Ring:
         self.fd, self.size = fd, size
         try:
             self._consumer_page = mmap.mmap(fd, page, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            self._pages = mmap.mmap(fd, page + 2 * size, prot=mmap.PROT_READ, offset=page)
+            self._pages = mmap.mmap(fd, page + size, prot=mmap.PROT_READ, offset=page)
         except (OSError, ValueError) as error:
             raise RingError(f"a ring can't be mapped: {error}; is it a ring buffer of this size?") from None
         self._consumer = memoryview(self._consumer_page).cast("Q")
@@ -94,7 +95,7 @@ class Ring:
         Raises RingError if the ring's bookkeeping can't be true: someone else writes to its pages.
         """
         words, pages, mask = self._words, self._pages, self.size - 1
-        first_word, first_byte = mmap.PAGESIZE // 8, mmap.PAGESIZE + RECORD_HEADER
+        start, first_word, first_byte = mmap.PAGESIZE, mmap.PAGESIZE // 8, mmap.PAGESIZE + RECORD_HEADER
         events: list[bytes] = []
         positions: list[int] = []
         position, produced = self._position, words[0]
@@ -106,7 +107,8 @@ class Ring:
                 break  # reserved, and not yet written: everything behind it waits
             length = head & _LENGTH
             if not head & _DISCARD:
-                events.append(pages[first_byte + at : first_byte + at + length])
+                event = pages[first_byte + at : first_byte + at + length]  # ends with the mapping where it wraps
+                events.append(event if len(event) == length else event + pages[start : start + length - len(event)])
                 positions.append(position)
             position += length + RECORD_HEADER + 7 & ~7
         if position > produced or produced - self._consumer[0] > self.size:
