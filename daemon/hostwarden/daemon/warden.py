@@ -91,6 +91,7 @@ class Warden:
         self.proofs: list[proofs.Proof] = []
         self.ready = False
         self._unsaved = False
+        self._stale_gate = 0
         self.uplink: Uplink | None = None
         self.log: LogWriter  # set before begin()
         self._state = state
@@ -421,6 +422,7 @@ class Warden:
                 del self.generations.pool.profiles[lineage]
             if ended or self._unsaved:
                 self._save()
+            self._stale_gate = self.kernel.lower_stale_gate(self._stale_gate)
 
     # what is shown
 

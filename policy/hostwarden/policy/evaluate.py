@@ -6,7 +6,7 @@ oracle on one side and with the kernel on the other; the daemon asks them what a
 
 from collections.abc import Iterable
 
-from hostwarden.policy.tables import Automaton, Decision, NetEntry, Profile
+from hostwarden.policy.tables import PRIVATE, Automaton, Decision, NetEntry, Profile
 from hostwarden.policy.words import Action, Mode, Verdict
 
 
@@ -42,12 +42,14 @@ def user_class(profile: Profile, uid: int) -> int:
 
 
 def decide_profile(
-    profile: Profile, row: int, user: int, relative: bytes, argv: bytes | None, action: Action
+    profile: Profile, row: int, user: int, relative: bytes | None, argv: bytes | None, action: Action
 ) -> Decision:
-    """The verdict on a file action. ``row``: the superblock's start row; ``relative``: the path below its root;
-    ``argv``: for exec, the raw argument area without the last NUL, None if it can't be read.
+    """The verdict on a file action. ``row``: the superblock's start row; ``relative``: the path below its root, None
+    for exec of what has no path (no text is walked from row PRIVATE, and nothing is covered); ``argv``: for exec, the
+    raw argument area without the last NUL, None if it can't be read.
     """
-    found = combine(_final(automaton, row, user, relative, action) for automaton in profile.paths)
+    text, row = (b"", PRIVATE) if relative is None else (relative, row)
+    found = combine(_final(automaton, row, user, text, action) for automaton in profile.paths)
     if action is Action.EXEC and profile.argv is not None:
         if argv is None:
             found = combine([found, profile.argv_unread])
@@ -55,7 +57,8 @@ def decide_profile(
             half = _final(profile.argv, 0, user, argv, action)
             both = found.joint & half.joint
             found = combine([found, half, *_joint(profile, both)])
-    rest = (entry for entry in profile.otherwise.get(action, ()) if not found.covered >> entry.policy & 1)
+    covered = 0 if relative is None else found.covered
+    rest = (entry for entry in profile.otherwise.get(action, ()) if not covered >> entry.policy & 1)
     return combine([found, *(say(entry.verdict, entry.reason, entry.mode) for entry in rest)])
 
 

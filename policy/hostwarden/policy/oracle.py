@@ -15,6 +15,9 @@ The rules of deciding (design section 6); the compiler must give the same verdic
 7.  The most severe contribution of all policies of a side is its verdict. Its reason is, among contributions of that
     severity, a rule before an `otherwise`; then the one of the earlier policy, as given; then the earlier in its file.
 8.  No contribution: allow, and the reason is ``Reason()``.
+9.  What has no path (``Attempt.path`` None for a file action: a memfd, a deleted program) is met by rules that ask for
+    none, and by the glob for every path (`**`, `/**`), as condition and as exception; no other glob matches. And no
+    rule keeps `otherwise` away from it: what is let through by name has one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,17 +25,18 @@ from dataclasses import dataclass
 
 from hostwarden.policy.address import contains
 from hostwarden.policy.argv import join_argv
+from hostwarden.policy.globs import DEEP, PathGlob
 from hostwarden.policy.match import match_argv, match_path
 from hostwarden.policy.model import Policy, Rule
 from hostwarden.policy.tables import Reason
-from hostwarden.policy.words import NET_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, Action, Mode, RecordMode, Verdict
 
 
 @dataclass(frozen=True)
 class Attempt:
     """What an agent tries. ``path`` for file actions, ``address`` (16 bytes) and ``port`` for network actions.
 
-    ``argv`` is exec's; None means that it couldn't be read, or is longer than the probes read.
+    A file action whose ``path`` is None is one on a file without any (rule 9). ``argv`` is exec's; None means that it couldn't be read, or is longer than the probes read.
     """
 
     action: Action
@@ -89,10 +93,11 @@ def decide(policies: Sequence[Policy], attempt: Attempt) -> Ruling:
 def contributions(policy: Policy, attempt: Attempt) -> Iterator[Contribution]:
     """What a policy's rules, in their order, and then its `otherwise` contribute."""
     action = policy.decided_as(attempt.action)
+    is_nameless = action in FILE_ACTIONS and attempt.path is None
     covered = False
     for rule in policy.rules:
         if matches(rule, action, attempt):
-            covered = covered or rule.covers
+            covered = covered or (rule.covers and not is_nameless)
             yield Contribution(policy, rule, rule.verdict)
         elif is_unread(rule, action, attempt):
             yield Contribution(policy, rule, rule.verdict)
@@ -134,10 +139,12 @@ def _path_matches(rule: Rule, attempt: Attempt) -> bool:
     globs, path = rule.path_globs, attempt.path
     if globs is None and not rule.except_path:
         return True
-    if path is None:
-        return False
-    wanted = globs is None or any(match_path(glob, path) for glob in globs)
-    return wanted and not any(match_path(glob, path) for glob in rule.except_path_globs)
+    wanted = globs is None or any(_holds(glob, path) for glob in globs)
+    return wanted and not any(_holds(glob, path) for glob in rule.except_path_globs)
+
+
+def _holds(glob: PathGlob, path: bytes | None) -> bool:
+    return glob.components == (DEEP,) if path is None else match_path(glob, path)
 
 
 def _argv_matches(rule: Rule, attempt: Attempt) -> bool:

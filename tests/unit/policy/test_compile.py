@@ -98,7 +98,7 @@ def policies(draw: st.DrawFn, *, argv_users: bool = False) -> Policy:
 
 
 def by_tables(
-    profile: Profile, row: int, uid: int, path: bytes, argv: Sequence[bytes] | None, action: Action
+    profile: Profile, row: int, uid: int, path: bytes | None, argv: Sequence[bytes] | None, action: Action
 ) -> Ruling:
     """The tables' decision in the oracle's words."""
     raw = None if argv is None else b"\0".join(argv)
@@ -163,6 +163,18 @@ def test_other_names_and_no_names(found: list[Policy], attempts: list[tuple[byte
                         continue  # rules of other users count, too: see test_unread_argv_for_users
                     attempt = Attempt(action, path=b"/x", argv=argv, uid=uid)
                     assert by_tables(profile, row, uid, path, argv, action) == decide(answered, attempt), attempt
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(policies(), max_size=3), st.lists(argvs, min_size=1, max_size=6))
+def test_what_has_no_path_is_decided_as_by_the_oracle(
+    found: list[Policy], lines: list[tuple[bytes, ...] | None]
+) -> None:
+    profile = compile_profile(found, SUPERBLOCKS)
+    for argv in lines:
+        for uid in UIDS:
+            attempt = Attempt(Action.EXEC, path=None, argv=argv, uid=uid)
+            assert by_tables(profile, 1, uid, None, argv, Action.EXEC) == decide(found, attempt), attempt
 
 
 @settings(max_examples=EXAMPLES // 4 + 1, deadline=None)

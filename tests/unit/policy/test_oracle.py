@@ -169,6 +169,32 @@ def test_reasons_say_everything(policy: MakePolicy) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rules", "otherwise", "expected"),
+    [
+        # 9: rules that ask for no path, and those for every path
+        ("- deny: exec", "{}", ("deny", "p.yaml:5")),
+        ("- deny: exec\n  path: '**'", "{}", ("deny", "p.yaml:5")),
+        ("- deny: exec\n  path: [/x, '/**']", "{}", ("deny", "p.yaml:5")),
+        ("- deny: exec\n  path: ['/*', '**/*', '/x/**']", "{}", ("allow", None)),
+        ("- deny: exec\n  except: /usr/bin/**", "{}", ("deny", "p.yaml:5")),
+        ("- deny: exec\n  except: /**", "{}", ("allow", None)),
+        ("- kill: exec\n  argv: a*", "{}", ("kill", "p.yaml:5")),
+        ("- kill: exec\n  argv: a*\n  path: /x", "{}", ("allow", None)),
+        # nothing keeps `otherwise` away
+        ("- allow: exec", "{exec: deny}", ("deny", "otherwise")),
+        ("- audit: exec\n  argv: a*", "{exec: deny}", ("deny", "otherwise")),
+        ("- audit: exec\n  path: /**", "{exec: allow}", ("audit", "p.yaml:5")),
+        ("- kill: exec", "{exec: deny}", ("kill", "p.yaml:5")),
+    ],
+)
+def test_what_has_no_path(
+    policy: MakePolicy, rules: str, otherwise: str, expected: tuple[str, str | None]
+) -> None:
+    laws = [policy(rules, otherwise=otherwise)]
+    assert ruled(decide(laws, Attempt(Action.EXEC, path=None, argv=(b"a", b"b")))) == expected
+
+
 def test_without_policies_everything_is_allowed_and_recorded() -> None:
     for action in Action:
         nothing = Ruling(Verdict.ALLOW, Reason(), Verdict.ALLOW, Reason())

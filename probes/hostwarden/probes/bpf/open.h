@@ -96,7 +96,7 @@ ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event
 {
   u64 files = (u64)GET(task, files);
   u32 agent = event->agent;
-  if (doomed_files.update(&files, &agent) == 0)
+  if (doomed_files.insert(&files, &agent) == 0) /* once a table: its last user lowers it (task.h) */
     raise_gate();
   event->kind = EVENT_SHARED;
   event->start = files;
