@@ -69,7 +69,7 @@ class CollectorServer:
         return peer.uid in (0, os.geteuid()) or self._gid in (peer.gid, *sockets.groups(connection))
 
     def _calls(self, relay: Relay) -> dict[str, Any]:
-        hosts, readers = (Guard(relay.peer_of, lambda call: None, streams) for streams in (HOSTS, READERS))
+        hosts, readers = (Guard(relay.peer_of, lambda peer, call: None, streams) for streams in (HOSTS, READERS))
         return {
             "Stream": hosts.duplex("Stream", pb.HostMessage, self._service.stream),
             "Events": readers.stream("Events", pb.EventsRequest, self._service.events),

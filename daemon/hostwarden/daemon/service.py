@@ -39,6 +39,7 @@ from hostwarden.records.writer import LogWriter
 from hostwarden.wire import hostwarden_pb2 as pb
 from hostwarden.wire.errors import SocketInUse, SocketProblem
 from hostwarden.wire.notify import sd_notify
+from hostwarden.wire.server import Agents
 from hostwarden.wire.server import serve as serve_sockets
 from hostwarden.wire.uplink import Log, Uplink
 
@@ -170,7 +171,8 @@ class Daemon:
             self._uplink = self.warden.uplink = Uplink(addresses, source)
             self._uplink.start()
             self._stack.callback(self._uplink.stop)
-        server = serve_sockets(self._settings.daemon.run_dir, Handlers(self.warden))
+        agents = Agents(self.warden.is_agent, self.warden.refused)
+        server = serve_sockets(self._settings.daemon.run_dir, Handlers(self.warden), agents)
         self.warden.ready = True
         server.start()
         self._stack.callback(server.stop)

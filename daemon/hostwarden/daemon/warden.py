@@ -531,6 +531,16 @@ class Warden:
             "proofs": [f"{proof.action} {proof.tier}: {proof.seen}" for proof in self.proofs],
         }
 
+    def is_agent(self, pid: int) -> bool:
+        """Whether a process is a member now."""
+        return self.kernel.process(pid) is not None
+
+    def refused(self, peer: Peer, socket: str, call: str) -> None:
+        """An agent's process asked for what only operators may ask for."""
+        member = self.kernel.process(peer.pid)
+        agent = self.registry.agent(member.agent) if member else None
+        self._record("refused", peer, agent=agent, detail={"call": call, "socket": str(socket)})
+
     def shared_table(self, files: int) -> None:
         """A refused file was opened into a table that others share: they end, too."""
         hands.end_sharers(self.kernel, files)

@@ -31,6 +31,7 @@ OWN_ACTS: dict[str, str] = {
     "release": "labels that were shut by `kill` may start again",
     "arm": "enforcement goes on after `disarm`",
     "disarm": "enforcement is off, recording goes on",
+    "refused": "an agent's process asked the warden for what only operators may ask for; `detail` has call and socket",
     "gap": "from adoption to adoption nobody recorded; `from`, `to`, and `lost`, which may be 0",
     "loss": "a ring was full: `lost` actions of this agent are counted but not recorded",
     "recovered": "the log's end was repaired at start; `detail` has what was cut, and what is missing that was signed",

@@ -32,13 +32,17 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 @dataclass(eq=False)
 class Entrance:
-    """One outer socket and the inner one behind it. ``admits`` may refuse a peer that the file's mode let in."""
+    """One outer socket and the inner one behind it.
+
+    ``admits`` may refuse a peer that the file's mode let in; ``narrows`` may make it one of a lesser role.
+    """
 
     role: str
     listener: socket.socket
     inner: Path
     limits: Limits
     admits: Callable[[Peer, socket.socket], bool] = lambda peer, connection: True
+    narrows: Callable[[Peer, socket.socket], Peer] = lambda peer, connection: peer
     present: Counter[int] = field(default_factory=Counter)  # uid -> connections, relayed or waiting
     relayed: Counter[int] = field(default_factory=Counter)  # uid -> connections relayed
     waiting: deque[tuple[socket.socket, Peer]] = field(default_factory=deque)
@@ -174,7 +178,7 @@ class Relay:
             self._paused.append(entrance)
             return
         connection.setblocking(False)
-        peer = sockets.credentials(connection, entrance.role)
+        peer = entrance.narrows(sockets.credentials(connection, entrance.role), connection)
         if not entrance.has_room(peer.uid) or not entrance.admits(peer, connection):
             connection.close()
             return

@@ -64,7 +64,7 @@ class Guard:
     def __init__(
         self,
         peer_of: Callable[[str], Peer | None],
-        refusal: Callable[[str], tuple[str, str] | None],
+        refusal: Callable[[Peer, str], tuple[str, str] | None],
         streams: int,
     ) -> None:
         self._peer_of = peer_of
@@ -125,7 +125,7 @@ class Guard:
             raise WireError(
                 Code.NOT_PERMITTED, "who is calling is not known", "connect to the socket in the run folder"
             )
-        refusal = self._refusal(name)
+        refusal = self._refusal(peer, name)
         if refusal is not None:
             raise WireError(Code.NOT_PERMITTED, *refusal)
         if isinstance(message, Malformed):

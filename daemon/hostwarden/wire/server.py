@@ -1,7 +1,10 @@
 """hostwardend's end of the sockets: ``serve(run_dir, handlers)`` answers on four, each with its role's calls."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,12 +36,38 @@ class HostHandlers(Protocol):
     def arm(self, request: pb.ArmRequest, peer: Peer, call: Call) -> pb.ArmReply: ...
 
 
+@dataclass(frozen=True)
+class Agents:
+    """Which processes are agents': whatever their uid lets them open, they get what agent.sock gives.
+
+    ``refused`` is told of each call that such a process may not make, and the role whose socket it came through.
+    """
+
+    is_agent: Callable[[int], bool] = lambda pid: False
+    refused: Callable[[Peer, Role, str], None] = lambda peer, role, call: None
+
+    def narrow(self, peer: Peer, connection: socket.socket) -> Peer:
+        """Who has gone since it connected may have been an agent's that left its connection to another: fails closed."""
+        if sockets.is_there(connection, peer.pid) and not self.is_agent(peer.pid):
+            return peer
+        return replace(peer, role=Role.AGENT)
+
+    def refusal(self, role: Role, peer: Peer, call: str) -> tuple[str, str] | None:
+        """Message and hint if ``peer``, who came through ``role``'s socket, may not make ``call``, else None."""
+        said = roles.refusal(Role(peer.role), call)
+        if said is None or peer.role == role:
+            return said
+        self.refused(peer, role, call)
+        return f"{call.lower()} is not permitted to an agent, whatever its user", "somebody who is no agent may do it"
+
+
 class Server:
     """The four sockets in ``run_dir``. Nobody can connect before ``start``; ``stop`` removes them."""
 
-    def __init__(self, run_dir: Path, handlers: HostHandlers) -> None:
+    def __init__(self, run_dir: Path, handlers: HostHandlers, agents: Agents) -> None:
         self._run_dir = run_dir
         self._handlers = handlers
+        self._agents = agents
         self._lock = -1
         self._relay: Relay | None = None
         self._servers: list[rpc.InnerServer] = []
@@ -86,10 +115,10 @@ class Server:
         mode = door.mode if door.group is None or group is not None else door.mode & 0o700
         listener = sockets.listen(path, mode, group, inner)
         self._inodes[path] = path.lstat().st_ino
-        return Entrance(role, listener, inner / f"{role}.grpc", door.limits)
+        return Entrance(role, listener, inner / f"{role}.grpc", door.limits, narrows=self._agents.narrow)
 
     def _inner_server(self, role: Role, entrance: Entrance, relay: Relay) -> rpc.InnerServer:
-        guard = Guard(relay.peer_of, lambda call: roles.refusal(role, call), entrance.limits.streams)
+        guard = Guard(relay.peer_of, partial(self._agents.refusal, role), entrance.limits.streams)
         return rpc.InnerServer(entrance.inner, SERVICE, _calls(guard, self._handlers), entrance.limits)
 
 
@@ -112,6 +141,6 @@ def _calls(guard: Guard, handlers: HostHandlers) -> dict[str, Any]:
     }
 
 
-def serve(run_dir: Path, handlers: HostHandlers) -> Server:
-    """A server of ``handlers`` on the sockets in ``run_dir``, not started."""
-    return Server(run_dir, handlers)
+def serve(run_dir: Path, handlers: HostHandlers, agents: Agents | None = None) -> Server:
+    """A server of ``handlers`` on the sockets in ``run_dir``, not started. Without ``agents`` nobody is one."""
+    return Server(run_dir, handlers, agents or Agents())

@@ -126,6 +126,23 @@ def credentials(connection: socket.socket, role: str) -> Peer:
     return Peer(role, uid, gid, pid)
 
 
+def is_there(connection: socket.socket, pid: int) -> bool:
+    """Whether the process that connected still runs, so that ``pid`` is its number and nobody else's."""
+    try:
+        fd: int = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return False  # it is gone
+        try:  # before 6.5: a number that was reused in the moment since the connect is taken for it
+            fd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return False
+    try:
+        return not select.select([fd], [], [], 0)[0]  # a pidfd is readable when its process has ended (man 2 pidfd_open)
+    finally:
+        os.close(fd)
+
+
 def groups(connection: socket.socket) -> tuple[int, ...]:
     """The supplementary groups of who connected (socket(7), SO_PEERGROUPS); none if they are more than 256."""
     try:
