@@ -36,7 +36,8 @@ from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, Action, Mode, Rec
 class Attempt:
     """What an agent tries. ``path`` for file actions, ``address`` (16 bytes) and ``port`` for network actions.
 
-    A file action whose ``path`` is None is one on a file without any (rule 9). ``argv`` is exec's; None means that it couldn't be read, or is longer than the probes read.
+    A file action whose ``path`` is None is one on a file without any (rule 9). ``argv`` is exec's; None means that it
+    couldn't be read, or is longer than the probes read.
     """
 
     action: Action

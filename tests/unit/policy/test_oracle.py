@@ -188,9 +188,7 @@ def test_reasons_say_everything(policy: MakePolicy) -> None:
         ("- kill: exec", "{exec: deny}", ("kill", "p.yaml:5")),
     ],
 )
-def test_what_has_no_path(
-    policy: MakePolicy, rules: str, otherwise: str, expected: tuple[str, str | None]
-) -> None:
+def test_what_has_no_path(policy: MakePolicy, rules: str, otherwise: str, expected: tuple[str, str | None]) -> None:
     laws = [policy(rules, otherwise=otherwise)]
     assert ruled(decide(laws, Attempt(Action.EXEC, path=None, argv=(b"a", b"b")))) == expected
 
