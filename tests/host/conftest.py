@@ -85,10 +85,12 @@ bpffs_dir = "{self.bpffs}"
     def take_down(self) -> None:
         """Whatever happened: nothing of it is left."""
         if self.process is not None and self.process.poll() is None:
-            for agent in self.json_lines("ps"):
-                for pid in agent["pids"]:
+            self.process.send_signal(signal.SIGCONT)
+            listed = self.command("--json", "ps")
+            for line in listed.stdout.splitlines():
+                for pid in json.loads(line)["pids"]:
                     with_suppressed_kill(pid)
-            self.stop()
+            self.stop(signal.SIGTERM if listed.returncode == 0 else signal.SIGKILL)
         self.off()
         for cgroup in (Path("/sys/fs/cgroup/unified/hostwarden"), Path("/sys/fs/cgroup/hostwarden")):
             for folder in cgroup.iterdir() if cgroup.is_dir() else ():
