@@ -24,12 +24,13 @@ class Stat:
     ppid: int
     state: bytes
     flags: int
+    threads: int
     start: int
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is a zombie or less."""
-        return self.state in _GONE
+        """Whether it is a zombie or less. A first thread that has ended while others go on looks like one."""
+        return self.state in _GONE and self.threads <= 1
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -45,7 +46,9 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The name may hold spaces and parentheses; behind its last one, fields are counted from the third.
     fields = data[data.rfind(b")") + 2 :].split()
-    return Stat(pid, ppid=int(fields[1]), state=fields[0], flags=int(fields[6]), start=int(fields[19]))
+    return Stat(
+        pid, ppid=int(fields[1]), state=fields[0], flags=int(fields[6]), threads=int(fields[17]), start=int(fields[19])
+    )
 
 
 def ancestors(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hostwarden.daemon.agentsd import AgentSpec
@@ -48,8 +49,10 @@ def choose(specs: Sequence[AgentSpec], pid: int) -> str | None:
     """The agent that a running process belongs to by agents.d, or None: by its unit first, as in the kernel."""
     try:
         groups = Path(f"/proc/{pid}/cgroup").read_text()
-        exe = bytes(Path(f"/proc/{pid}/exe").readlink())
     except OSError:
+        return None  # gone
+    exe = _exe(pid)
+    if exe is None:
         return None  # gone, or a kernel thread
     # The v2 line is 0::/path; names above the process's own cgroup count as well.
     path = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
@@ -60,4 +63,16 @@ def choose(specs: Sequence[AgentSpec], pid: int) -> str | None:
     for spec in specs:
         if any(match_path(glob, exe) for pattern in spec.exes for glob in pattern.globs):
             return spec.name
+    return None
+
+
+def _exe(pid: int) -> bytes | None:
+    """What a process executes, by the first of its threads that tells: one that has ended, be it the first, doesn't."""
+    try:
+        threads = sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda folder: int(folder.name))
+    except OSError:
+        return None
+    for folder in threads:
+        with suppress(OSError):
+            return bytes((folder / "exe").readlink())
     return None

@@ -115,6 +115,21 @@ def test_who_is_refused(outsider: int) -> None:
     assert refusal(child.pid, None) == f"there is no process {child.pid}"
 
 
+def test_a_process_whose_first_thread_has_ended_is_alive() -> None:
+    """Its line in /proc says zombie. It must not be missed: its other threads go on."""
+    code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()\n"
+    code += "ctypes.CDLL(None).syscall(60, 0)"  # exit(2): this thread alone
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        wait_for(lambda: (stat := read_stat(child.pid)) is not None and stat.state == b"Z")
+        stat = read_stat(child.pid)
+        assert stat is not None and not stat.has_ended
+        assert tree(child.pid) == [child.pid]
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_an_ancestor_far_above_who_asks(chain: int) -> None:
     first, second, third = tree(chain)
     assert ancestors(third)[:3] == [second, first, os.getpid()]
