@@ -29,7 +29,7 @@ from hostwarden.daemon.teach import Teacher, Untaught
 from hostwarden.policy.check import check
 from hostwarden.policy.model import Policy
 from hostwarden.policy.source import PolicyErrors
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Tier, Verdict
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Outcome, Tier, Verdict
 from hostwarden.probes import bpf, layout
 from hostwarden.probes.pins import Member
 from hostwarden.records.writer import LogWriter
@@ -539,7 +539,8 @@ class Warden:
         """An agent's process asked for what only operators may ask for."""
         member = self.kernel.process(peer.pid)
         agent = self.registry.agent(member.agent) if member else None
-        self._record("refused", peer, agent=agent, detail={"call": call, "socket": str(socket)})
+        outcome = {"verdict": str(Verdict.DENY), "outcome": str(Outcome.PREVENTED)}
+        self._record("refused", peer, agent=agent, detail={"call": call, "socket": str(socket)}, fields=outcome)
 
     def shared_table(self, files: int) -> None:
         """A refused file was opened into a table that others share: they end, too."""

@@ -47,7 +47,7 @@ class Agents:
     refused: Callable[[Peer, Role, str], None] = lambda peer, role, call: None
 
     def narrow(self, peer: Peer, connection: socket.socket) -> Peer:
-        """Who has gone since it connected may have been an agent's that left its connection to another: fails closed."""
+        """Who has gone since may have been an agent's that left its connection to another: fails closed."""
         if sockets.is_there(connection, peer.pid) and not self.is_agent(peer.pid):
             return peer
         return replace(peer, role=Role.AGENT)

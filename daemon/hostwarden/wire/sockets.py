@@ -5,9 +5,11 @@ renamed to its place: nobody can connect before the permissions hold, a stale so
 one step, and the process's umask (which all threads share) stays alone.
 """
 
+import errno
 import fcntl
 import grp
 import os
+import select
 import socket
 import stat
 import struct
@@ -19,7 +21,8 @@ from hostwarden.wire.roles import Peer
 BACKLOG = 128
 PATH_LIMIT = 107  # sun_path holds 108 bytes with the terminating zero (unix(7))
 _UCRED = struct.Struct("iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
-_SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module doesn't name it
+_SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module doesn't name these two
+_SO_PEERPIDFD = 77  # since 6.5
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -138,7 +141,9 @@ def is_there(connection: socket.socket, pid: int) -> bool:
         except (OSError, ValueError):
             return False
     try:
-        return not select.select([fd], [], [], 0)[0]  # a pidfd is readable when its process has ended (man 2 pidfd_open)
+        ended = select.poll()  # not select(2): descriptors may be above 1023
+        ended.register(fd, select.POLLIN)  # readable when its process has ended (man 2 pidfd_open)
+        return not ended.poll(0)
     finally:
         os.close(fd)
 

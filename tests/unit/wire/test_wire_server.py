@@ -20,7 +20,8 @@ from hostwarden.wire import rpc
 from hostwarden.wire.client import OPTIONS, HostClient, connect
 from hostwarden.wire.errors import Failed, NotPermitted, Refused, SocketInUse, SocketProblem
 from hostwarden.wire.roles import ALL_CALLS, DOORS, Peer, Role
-from hostwarden.wire.server import SERVICE, Server, serve
+from hostwarden.wire.server import SERVICE, Agents, Server, serve
+from hostwarden.wire.sockets import credentials, is_there
 
 NOBODY = 65534
 
@@ -83,6 +84,50 @@ def test_root_comes_in_as_admin(server: Server, run_dir: Path, handlers: Handler
     with connect(run_dir) as client:
         assert client.bind("a", {"k": "v"}, os.getpid(), 1) == pb.BindReply(agent="a", joined=True)
     assert handlers.peers == [Peer(Role.ADMIN, os.getuid(), os.getgid(), os.getpid())]
+
+
+def test_who_is_an_agents_gets_what_agents_get_through_every_socket(run_dir: Path, handlers: Any) -> None:
+    told: list[tuple[Peer, str, str]] = []
+    agents = Agents(lambda pid: pid == os.getpid(), lambda peer, role, call: told.append((peer, role, call)))
+    server = serve(run_dir, handlers, agents)
+    server.start()
+    try:
+        with connect(run_dir) as client:
+            assert client.role is Role.ADMIN
+            assert client.status() == pb.StatusReply(ready=True)
+            assert client.bind("a", {}, 1, 1).agent == "a"
+            for name in sorted(ALL_CALLS - DOORS[Role.AGENT].calls):
+                with pytest.raises(NotPermitted, match="is not permitted to an agent"):
+                    _call(client, name)
+        with connect(run_dir, Role.AGENT) as client, pytest.raises(NotPermitted, match=r"on agent\.sock"):
+            client.arm(False)
+    finally:
+        server.stop()
+    me = Peer(Role.AGENT, os.getuid(), os.getgid(), os.getpid())
+    assert told == [(me, Role.ADMIN, name) for name in sorted(ALL_CALLS - DOORS[Role.AGENT].calls)]
+    assert {peer.role for peer in handlers.peers} == {Role.AGENT}
+
+
+def test_who_has_gone_since_is_nobody(tmp_path: Path) -> None:
+    """Its connection may be in other hands, and its number another process's."""
+    code = "import os, socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+    code += "if sys.argv[2] == 'heir' and os.fork(): os._exit(0)\n"
+    code += "s.send(str(os.getpid()).encode()); s.recv(1)"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        for kind in ("itself", "heir"):
+            process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "socket"), kind])
+            connection, _ = listener.accept()
+            with connection:
+                speaker = int(connection.recv(64))
+                if kind == "heir":
+                    process.wait(10)
+                peer = credentials(connection, Role.ADMIN)
+                assert (peer.pid, speaker == peer.pid) == (process.pid, kind == "itself")
+                assert is_there(connection, peer.pid) is (kind == "itself")
+                connection.send(b".")
+            process.wait(10)
 
 
 def test_past_the_relay_nobody_gets_in(server: Server, run_dir: Path, handlers: Handlers) -> None:
