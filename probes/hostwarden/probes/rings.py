@@ -4,8 +4,8 @@ Source: Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c. The map's descri
 writes (its position), one page that the kernel writes (the producer's position), and the data twice in a row, so that a
 record is one stretch even where it wraps. It is mapped here once, and a record that wraps is put together: pages of
 a ring count as the daemon's memory, each time they are mapped. A record is a header of eight bytes (u32 length with
-two flag bits, u32 page offset), then the data, padded to eight bytes. Positions count bytes since the map was made and never
-go back: within one map, a position names an event for good.
+two flag bits, u32 page offset), then the data, padded to eight bytes. Positions count bytes since the map was made and
+never go back: within one map, a position names an event for good.
 
 libbpf's reader moves the consumer's position as it reads. Here reading and releasing are two steps, because an event
 is safe only when its record is on disk: what was read and not released is still there for whoever opens the ring next.
