@@ -10,7 +10,8 @@ from tests.host.conftest import Hostwarden
 def test_denied_read_gives_no_bytes(hostwarden: Hostwarden, folder: Path) -> None:
     secret = folder / "secret"
     secret.write_text("bytes that must not leave")
-    hostwarden.set_policies(p=f"policy: p\nfor: {{team: test}}\nrules:\n  - deny: read\n    path: {secret}\n    why: ask\n")
+    rules = f"  - deny: read\n    path: {secret}\n    why: ask\n"
+    hostwarden.set_policies(p="policy: p\nfor: {team: test}\nrules:\n" + rules)
     since = hostwarden.sequence
     done = hostwarden.run(["cat", str(secret)])
     assert done.returncode == 128 + 9

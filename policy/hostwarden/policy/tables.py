@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a verdict came about: the policy, and the rule's place in its file (None: `otherwise`, or no policy spoke)."""
+    """Why a verdict came about: the policy, and the rule's place in its file (None: `otherwise`, or nobody spoke)."""
 
     policy: str | None = None
     digest: str | None = None
@@ -50,7 +50,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one automaton's final state says about one action. Reasons are indices into Profile.reasons; 0 is "nothing"."""
+    """What one automaton's final state says about one action. Reasons are indices into Profile.reasons; 0 is none."""
 
     enforced: Verdict = Verdict.ALLOW
     enforced_reason: int = 0
