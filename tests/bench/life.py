@@ -48,6 +48,7 @@ def memory(size: dict[str, float]) -> str:
 
 def measure(host: Host) -> Life:
     """Takes the host up and down, for the first time of all; at the end it is down."""
+    _imports()  # makes the bytecode
     with host.running():
         cold = host.start_s
     with host.running():

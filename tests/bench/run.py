@@ -32,6 +32,9 @@ def main() -> None:
     rounds = 1 if arguments.quick else arguments.rounds
     # Short, since the load's file has a path of forty bytes in all.
     folder = Path(tempfile.mkdtemp(prefix="hwb-", dir="/var/tmp"))
+    # As an installed package has it: bytecode. Here it is the bench's own, whatever the caller's environment says.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     try:
         results = _measure(folder, wanted, rounds, is_quick=arguments.quick)
     finally:
