@@ -1,0 +1,384 @@
+"""C and Python agree on every byte that they share, and C and the kernel's BTF on every member that is read.
+
+What is looked at is the code that bcc makes: functions are added to the probes' own text that return sizes, load
+members of our structs as the probes do (the back end's layout), and read the kernel's through GET and READ of quirks.h,
+which tells of the trap: bcc's front end and its back end don't lay out all structs alike.
+"""
+
+import ctypes
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hostwarden.daemon import kerneltables
+from hostwarden.daemon.defines import defines
+from hostwarden.policy.tables import Automaton, Decision, Joint, Otherwise, Profile, Reason
+from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.probes import headers, kfuncs, layout, source
+from hostwarden.probes.programs import TABLES
+
+DUMP = Path(__file__).parent / "programs" / "dump.py"
+INSTRUCTION = struct.Struct("<BBhi")
+MOVE_NUMBER, ADD_NUMBER, CALL = 0xB7, 0x07, 0x85
+LOADS = {0x61: 4, 0x69: 2, 0x71: 1, 0x79: 8}  # BPF_LDX | BPF_MEM: width in bytes
+STRUCT, UNION, TYPEDEF, QUALIFIERS = 4, 5, 8, (9, 10, 11)  # include/uapi/linux/btf.h
+
+# struct of maps.h or event.h → its members in order, and how Python packs it ("pad" isn't looked at)
+OURS: dict[str, tuple[str, struct.Struct]] = {
+    "hw_event": (" ".join(layout.Event._fields), layout.EVENT),
+    "hw_agent": ("id profile state pad", layout.AGENT),
+    "hw_control": ("host_mnt_ns generation armed deny_is_kill selectors shown pad", layout.CONTROL),
+    "hw_decision": ("enforced observed covered pad", layout.DECISION),
+    "hw_otherwise": ("weight policy", layout.OTHERWISE),
+    "hw_joint": ("weight mode covers", layout.JOINT),
+    "hw_net_key": ("prefixlen user any port address", layout.NET_KEY),
+    "hw_superblock_key": ("address bank", layout.SUPERBLOCK_KEY),
+    "hw_superblock_row": ("row dev", layout.SUPERBLOCK_ROW),
+    "hw_inode_key": ("superblock inode profile bank", layout.INODE_KEY),
+    "hw_sharer": ("files tgid", layout.SHARER),
+    "hw_member": ("forker_start shared_files agent forker flags scratch", layout.MEMBER),
+}
+SIZES = {
+    "hw_inode_row": layout.INODE_ROW.size,
+    "hw_net_value": 2 * layout.DECISION.size,
+    "hw_profile": layout.profile_size(),
+    "hw_automaton": layout.automaton_size(),
+    "hw_counts": layout.counts_layout(len(Action), len(Verdict)).size,
+    "hw_unit_name": 64,
+}
+COUNTS = ("seen", "unrecorded", "lost", "lost_lifecycle", "denied")
+PROFILE = (
+    "n_paths", "has_argv", "enforced", "n_users", "n_joint", "n_otherwise", "record", "argv_unread", "uids", "classes",
+    "otherwise", "joint", "starts",
+)  # fmt: skip
+AUTOMATON = ("shift", "classes", "joint", "decisions", "output", "next")
+
+# struct of the kernel → members that the probes read
+KERNEL = {
+    "task_struct": "tgid pid group_leader files signal real_parent start_boottime mm cgroups task_works nsproxy"
+    " exit_code thread_info.status",
+    "mm_struct": "arg_start arg_end",
+    "file": "f_path.dentry f_path.mnt f_mode f_flags f_task_work",
+    "dentry": "d_parent d_name d_name.len d_name.name d_inode d_sb",
+    "inode": "i_nlink i_ino",
+    "super_block": "s_dev s_flags s_magic s_root",
+    "mount": "mnt mnt.mnt_root mnt_parent mnt_mountpoint mnt_ns",
+    "nsproxy": "mnt_ns",
+    "files_struct": "fdt count.counter",
+    "fdtable": "fd max_fds",
+    "signal_struct": "live.counter nr_threads",
+    "css_set": "dfl_cgrp",
+    "cgroup": "level ancestors kn",
+    "kernfs_node": "name",
+    "linux_binprm": "file filename interp executable",
+    "callback_head": "next",
+    "pt_regs": "orig_ax si dx cx",
+}
+MEMBERS = [(name, member) for name, members in KERNEL.items() for member in members.split()]
+
+
+class Questions:
+    """C functions, and what they were compiled to."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, str] = {}
+        self.code: dict[str, list[tuple[int, int, int, int]]] = {}
+
+    def ask(self, name: str, body: str) -> None:
+        """One more: ``at`` is an address of which the compiler knows nothing."""
+        name = re.sub(r"\W", "_", name)
+        self.functions[name] = f"u64 {name}(u64 *ctx) {{ u64 at = ctx[0]; OPAQUE(at); {body} }}"
+
+    def compile(self) -> None:
+        """All at once."""
+        with tempfile.TemporaryDirectory(prefix="hw-layouts-", dir="/var/tmp") as cache:
+            os.environ["BCC_KERNEL_SOURCE"] = str(headers.tree(Path(cache)))
+            flags = defines(64, 64) | layout.SIZES | kfuncs.defines() | {f"FD_{name.upper()}": 0 for name in TABLES}
+            job = {
+                "text": source.text() + "\n".join(self.functions.values()) + "\n",
+                "flags": flags,
+                "functions": list(self.functions),
+            }
+            done = subprocess.run(
+                [sys.executable, DUMP], input=json.dumps(job), capture_output=True, text=True, timeout=110, check=False
+            )
+        assert done.returncode == 0, done.stderr[-4000:]
+        for name, code in json.loads(done.stdout.splitlines()[-1]).items():
+            self.code[name] = list(INSTRUCTION.iter_unpack(bytes.fromhex(code)))
+
+    def number(self, name: str) -> int:
+        """What a function returns that returns a constant."""
+        opcode, _, _, immediate = self.code[re.sub(r"\W", "_", name)][-2]
+        assert opcode == MOVE_NUMBER, self.code[name]
+        return immediate
+
+    def loaded(self, name: str) -> tuple[int, int]:
+        """Offset and width of the last load: from `at`, which was the first one."""
+        code = self.code[re.sub(r"\W", "_", name)]
+        loads = [place for place, one in enumerate(code) if one[0] in LOADS]
+        assert len(loads) >= 2, code
+        last = loads[-1]
+        added = sum(one[3] for one in code[loads[0] : last] if one[0] == ADD_NUMBER)
+        return code[last][2] + added, LOADS[code[last][0]]
+
+    def read(self, name: str) -> int:
+        """The offset that is added to the address which the helper is called with (its third argument)."""
+        code = self.code[re.sub(r"\W", "_", name)]
+        call = next(place for place, one in enumerate(code) if one[0] == CALL)
+        return sum(one[3] for one in code[:call] if one[0] == ADD_NUMBER and one[1] & 0xF != 1 and one[3] >= 0)
+
+
+@pytest.fixture(scope="module")
+def answers() -> Questions:
+    """Everything that is asked here, compiled once."""
+    asked = Questions()
+    for name, (members, _) in OURS.items():
+        asked.ask(f"size_{name}", f"return sizeof(struct {name});")
+        for member in members.split():
+            place = f"((struct {name} *)at)->{member}"
+            asked.ask(
+                f"load_{name}_{member}",
+                f"return {place}{'[0]' if member == 'address' and name != 'hw_superblock_key' else ''};",
+            )
+    for name in SIZES:
+        asked.ask(f"size_{name}", f"return sizeof(struct {name});")
+    for name, fields in (("hw_counts", COUNTS), ("hw_profile", PROFILE), ("hw_automaton", AUTOMATON)):
+        for member in fields:
+            asked.ask(f"place_{name}_{member}", f"return __builtin_offsetof(struct {name}, {member});")
+    for name, member in MEMBERS:
+        asked.ask(f"get_{name}_{member}", f"return (u64)&GET((struct {name} *)at, {member}) - at;")
+        asked.ask(
+            f"read_{name}_{member}",
+            f"typeof(((struct {name} *)0)->{member}) to; READ(to, (struct {name} *)at, {member}); return *(u8 *)&to;",
+        )
+    asked.compile()
+    return asked
+
+
+def offsets(packing: struct.Struct) -> list[tuple[int, int]]:
+    """Offset and width of each field of a struct module's format; repeated letters are fields of their own."""
+    found, at = [], 0
+    for count, letter in re.findall(r"(\d*)([a-zA-Z])", packing.format.lstrip("<")):
+        one = struct.calcsize("<" + (count + letter if letter in "sx" else letter))
+        for _ in range(1 if letter in "sx" else int(count or 1)):
+            if letter != "x":
+                found.append((at, one))
+            at += one
+    return found
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_python_packs_what_c_has(answers: Questions, name: str) -> None:
+    members, packing = OURS[name]
+    assert answers.number(f"size_{name}") == packing.size
+    expected = dict(zip(members.split(), offsets(packing), strict=True))
+    for member, (offset, width) in expected.items():
+        place, loaded = answers.loaded(f"load_{name}_{member}")
+        assert place == offset, member
+        assert loaded == (1 if width == 16 else width), member
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes(answers: Questions, name: str) -> None:
+    assert answers.number(f"size_{name}") == SIZES[name]
+
+
+def places(answers: Questions, name: str, fields: Sequence[str]) -> dict[str, int]:
+    """Where C has the members of a struct that Python packs piece by piece."""
+    return {field: answers.number(f"place_{name}_{field}") for field in fields}
+
+
+def test_counts(answers: Questions) -> None:
+    at = places(answers, "hw_counts", COUNTS)
+    n, v = len(Action), len(Verdict)
+    assert at == {"seen": 0, "unrecorded": 8 * n, "lost": 16 * n, "lost_lifecycle": 16 * n + 8 * n * v,
+                  "denied": 16 * n + 8 * n * v + 8}  # fmt: skip
+
+
+DECISIONS = {
+    action: Decision(Verdict.DENY, 1 + action, Verdict.KILL, 11 + action, 21 + action, 31) for action in FILE_ACTIONS
+}
+TABLE = Automaton(
+    bytes(range(256)), 9, array("H", range(1024)), array("H", [0, 0, 1]), [{}, DECISIONS], [[5, 6], [7, 8]]
+)
+LAWS = Profile(
+    reasons=[Reason()] * 50,
+    paths=[TABLE],
+    argv=TABLE,
+    joint=[Joint(Verdict.KILL, Mode.OBSERVE, 3, 4)],
+    otherwise={action: [Otherwise(5, Verdict.DENY, mode, 6 + action) for mode in Mode] for action in FILE_ACTIONS},
+    net=[],
+    users={1000: 1, 1001: 0},
+    record=dict.fromkeys(Action, RecordMode.ALL),
+    enforced=frozenset([Action.READ, Action.SEND]),
+    argv_unread=Decision(Verdict.DENY, 40),
+)
+
+
+def numbers(packed: bytes, at: int, form: str) -> tuple[int, ...]:
+    """Unpack there."""
+    return struct.unpack_from("<" + form, packed, at)
+
+
+def test_profile(answers: Questions) -> None:
+    at, packed = places(answers, "hw_profile", PROFILE), kerneltables.pack_profile(LAWS)
+    weight = kerneltables.weight
+    assert numbers(packed, at["n_paths"], "I") == (1,)
+    assert numbers(packed, at["has_argv"], "I") == (1,)
+    assert numbers(packed, at["enforced"], "I") == (1 << Action.READ | 1 << Action.SEND,)
+    assert numbers(packed, at["n_users"], "II") == (2, 1)
+    assert numbers(packed, at["n_otherwise"], "8I") == (1,) * 8
+    assert numbers(packed, at["record"], "6B") == (RecordMode.ALL,) * 6
+    assert numbers(packed, at["argv_unread"], "4I") == (weight(Verdict.DENY, 40), 0, 0, 0)
+    assert numbers(packed, at["uids"], "3I") == (1000, 1001, 0)
+    assert numbers(packed, at["classes"], "3B") == (1, 0, 0)
+    assert numbers(packed, at["joint"], "4I") == (weight(Verdict.KILL, 3), Mode.OBSERVE, 4, 0)
+    for action in FILE_ACTIONS:  # decide.h: list = action * 2 + mode, MAX_POLICIES in each
+        for mode in Mode:
+            cell = 8 * (action * 2 + mode) * layout.SIZES["MAX_POLICIES"]
+            assert numbers(packed, at["otherwise"] + cell, "4I") == (weight(Verdict.DENY, 6 + action), 1 << 5, 0, 0)
+    rows, users = layout.SIZES["MAX_SUPERBLOCKS"], layout.SIZES["MAX_USERS"]
+    for automaton in (0, layout.SIZES["MAX_AUTOMATA"]):  # decide.h, start_of
+        for row, states in enumerate(TABLE.starts):
+            cell = 2 * ((automaton * rows + row) * users)
+            assert numbers(packed, at["starts"] + cell, "3H") == (*states, 0)
+
+
+def test_automaton(answers: Questions) -> None:
+    at, packed = places(answers, "hw_automaton", AUTOMATON), kerneltables.pack_automaton(TABLE)
+    assert numbers(packed, at["shift"], "I") == (9,)
+    assert packed[at["classes"] : at["classes"] + 256] == TABLE.classes
+    assert numbers(packed, at["joint"], "3Q") == (0, 31, 0)
+    assert numbers(packed, at["output"], "4H") == (0, 0, 1, 0)
+    assert numbers(packed, at["next"], "1025H") == (*range(1024), 0)
+    weight = kerneltables.weight
+    for action in FILE_ACTIONS:  # decide.h: row * N_FILE_ACTIONS + action
+        found = numbers(packed, at["decisions"] + 16 * (len(FILE_ACTIONS) + action), "4I")
+        assert found == (weight(Verdict.DENY, 1 + action), weight(Verdict.KILL, 11 + action), 21 + action, 0)
+
+
+# the kernel's structs
+
+
+class Btf:
+    """/sys/kernel/btf/vmlinux, as far as offsets of members go (Documentation/bpf/btf.rst)."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL("libbpf.so.1")
+        self._library.btf__load_vmlinux_btf.restype = ctypes.c_void_p
+        self._library.btf__type_by_id.restype = ctypes.c_void_p
+        self._library.btf__name_by_offset.restype = ctypes.c_char_p
+        self._btf = ctypes.c_void_p(self._library.btf__load_vmlinux_btf())
+
+    def offset(self, name: str, path: str) -> int:
+        """In bytes, of ``member`` or ``member.member`` of a struct."""
+        kind: int = self._library.btf__find_by_name_kind(self._btf, name.encode(), STRUCT)
+        assert kind > 0, name
+        total = 0
+        for member in path.split("."):
+            found = self._find(kind, member)
+            assert found is not None, (name, path)
+            total, kind = total + found[0], found[1]
+        return total // 8
+
+    def _find(self, number: int, wanted: str) -> tuple[int, int] | None:
+        """Offset in bits and type of a member, those of nameless structs and unions included."""
+        info, size = self._head(number)
+        for name, kind, at in self._members(number, info, size):
+            at = at & 0xFFFFFF if info >> 31 else at
+            if name == wanted:
+                return at, self._stripped(kind)
+            inner = self._find(self._stripped(kind), wanted) if not name else None
+            if inner:
+                return at + inner[0], inner[1]
+        return None
+
+    def _stripped(self, number: int) -> int:
+        while (self._head(number)[0] >> 24 & 0x1F) in (TYPEDEF, *QUALIFIERS):
+            number = self._head(number)[1]
+        return number
+
+    def _head(self, number: int) -> tuple[int, int]:
+        _, info, size = struct.unpack("<III", ctypes.string_at(self._address(number), 12))
+        return info, size
+
+    def _members(self, number: int, info: int, _size: int) -> list[tuple[str, int, int]]:
+        if info >> 24 & 0x1F not in (STRUCT, UNION):
+            return []
+        raw = ctypes.string_at(self._address(number) + 12, 12 * (info & 0xFFFF))
+        return [(self._name(name), kind, at) for name, kind, at in struct.iter_unpack("<III", raw)]
+
+    def _address(self, number: int) -> int:
+        address: int = self._library.btf__type_by_id(self._btf, number)
+        return address
+
+    def _name(self, offset: int) -> str:
+        name: bytes = self._library.btf__name_by_offset(self._btf, offset)
+        return name.decode()
+
+
+@pytest.fixture(scope="module")
+def btf() -> Btf:
+    """The running kernel's types."""
+    return Btf()
+
+
+@pytest.mark.parametrize(("name", "member"), MEMBERS)
+def test_members_of_the_kernel_are_where_its_btf_says(answers: Questions, btf: Btf, name: str, member: str) -> None:
+    offset = btf.offset(name, member)
+    assert answers.number(f"get_{name}_{member}") == offset
+    assert answers.read(f"read_{name}_{member}") == offset
+
+
+def arguments(text: str) -> list[tuple[str, ...]]:
+    """Macro and arguments of every GET, LOAD, READ and offsetof in C."""
+    found = []
+    for start in re.finditer(r"\b(GET|LOAD|READ|__builtin_offsetof)\(", text):
+        depth, parts = 1, [""]
+        for char in text[start.end() :]:
+            depth += (char in "([") - (char in ")]")
+            if depth == 0:
+                break
+            if char == "," and depth == 1:
+                parts.append("")
+            else:
+                parts[-1] += char
+        found.append((start[1], *(part.strip() for part in parts)))
+    return found
+
+
+def code() -> str:
+    """The C that is compiled: without comments, and without macros, which have no types of their own."""
+    text = "\n".join(path.read_text() for path in source.FOLDER.glob("*.[ch]") if path.name != "quirks.h")
+    return re.sub(r"(?m)^#define.*$", "", re.sub(r"/\*.*?\*/", "", text, flags=re.S))
+
+
+def test_every_member_that_is_read_is_in_the_table() -> None:
+    read = {re.sub(r"\[.*\]", "", one[-1]) for one in arguments(code())}  # the last argument names the member
+    assert len(read) > 30
+    assert sorted(read - {member for _, member in MEMBERS}) == [], "add them to KERNEL"
+
+
+def test_no_member_of_the_kernel_is_read_otherwise() -> None:
+    """An arrow on one of the kernel's structs is the trap of quirks.h."""
+    text = code()
+    ours, theirs = pointers(text, r"hw_\w+|bpf_sock\w*"), pointers(text, r"(?!hw_|bpf_sock)\w+")
+    theirs -= ours  # a name that is both, here and there, is not looked at
+    assert {"task", "dentry", "superblock"} <= theirs
+    assert [one for one in re.findall(r"\b(\w+)->\w+", text) if one in theirs] == []
+
+
+def pointers(text: str, kinds: str) -> set[str]:
+    """Names that are declared as pointers to such structs."""
+    one = r"\*\w+(?: = [^,;]*)?"
+    declared = re.findall(rf"\bstruct (?:{kinds}) ({one}(?:, {one})*)", text)
+    return {name for names in declared for name in re.findall(r"\*(\w+)", names)}
