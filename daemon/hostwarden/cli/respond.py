@@ -7,7 +7,7 @@ import typer
 from hostwarden.cli.door import host
 from hostwarden.cli.errors import Code
 from hostwarden.cli.options import Globals, Json, Labels, globals_of, seconds, selected
-from hostwarden.cli.output import count, note, print_json, say
+from hostwarden.cli.output import count, note, print_json, report, say
 
 _SHOWN = 20  # names or pids in a line for people
 
@@ -33,7 +33,7 @@ def kill(
     elif agents:
         say(f"{count(reply.killed, 'process', 'processes')} of {_names(agents)} killed")
     if not agents:
-        note(f"no agent matches {_typed(labels)}")
+        report(f"no agent matches {_typed(labels)}", "`hostwarden ps` shows which labels there are")
     if left:
         note(f"{count(len(left), 'process is', 'processes are')} still there: {_some(list(map(str, left)))}")
     return Code.DONE if agents and not left else Code.NO
@@ -50,7 +50,7 @@ def release(context: typer.Context, label: Labels = None, json: Json = False) ->
     elif agents:
         say(f"{_names(agents)} may start again")
     if not agents:
-        note(f"nothing that was killed matches {_typed(labels)}")
+        report(f"nothing that was killed matches {_typed(labels)}", "`hostwarden status` shows what is blocked")
     return Code.DONE if agents else Code.NO
 
 

@@ -197,7 +197,11 @@ def test_kill_with_some_that_cannot_die_is_exit_1_and_names_them(cli: Cli, daemo
 
 def test_kill_that_matches_nothing_is_exit_1(cli: Cli, daemon: Daemon) -> None:
     done = cli("kill", "--label", "team=nobody")
-    assert (done.code, done.text, done.err) == (1, "", "no agent matches team=nobody\n")
+    assert (done.code, done.text, done.err) == (
+        1,
+        "",
+        "hostwarden: no agent matches team=nobody\n  `hostwarden ps` shows which labels there are\n",
+    )
     done = cli("kill", "--label", "team=nobody", "--json")
     assert (done.code, done.object) == (1, {"killed": 0, "agents": [], "left": []})
 
@@ -210,7 +214,8 @@ def test_release(cli: Cli, daemon: Daemon) -> None:
     daemon.released = []
     done = cli("release", "--label", "team=billing")
     assert (done.code, done.text) == (1, "")
-    assert done.err == "nothing that was killed matches team=billing\n"
+    said = "hostwarden: nothing that was killed matches team=billing\n  `hostwarden status` shows what is blocked\n"
+    assert done.err == said
 
 
 # arm and disarm
