@@ -4,6 +4,7 @@ What is pinned decides on when this process ends, however it ends.
 """
 
 import argparse
+import ctypes
 import logging
 import os
 import signal
@@ -18,10 +19,12 @@ from hostwarden.daemon.service import StartError, serve
 from hostwarden.policy.source import PolicyErrors
 
 DONE, FAILED, INVALID, NOT_PERMITTED = 0, 1, 2, 4
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # malloc.h
 
 
 def main() -> int:
     """The program's exit code: 0 stopped as asked, 1 can't run here, 2 invalid input, 4 not root."""
+    _keep_memory_small()
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="hostwardend: %(message)s", stream=sys.stderr)
     if os.geteuid() != 0:
@@ -47,6 +50,18 @@ def main() -> int:
     except (AttachError, StartError, OffError) as error:
         return _say(error.code if isinstance(error, OffError) else FAILED, str(error), error.hint)
     return DONE
+
+
+def _keep_memory_small() -> None:
+    """Big batches are made of memory that goes back to the system when they are done (malloc.h: what glibc keeps)."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in (
+        (M_ARENA_MAX, 2),
+        (M_TRIM_THRESHOLD, 1 << 17),
+        (M_TOP_PAD, 1 << 16),
+        (M_MMAP_THRESHOLD, 1 << 16),
+    ):
+        libc.mallopt(parameter, value)
 
 
 def _arguments() -> argparse.Namespace:

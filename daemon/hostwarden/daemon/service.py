@@ -199,7 +199,10 @@ class Daemon:
             log.error("not ready: %s isn't proven to be refused by %s: %s", proof.action, proof.tier, proof.seen)
         if not unproven:
             sd_notify("READY=1")
-            log.info("ready: %s", ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items()))
+            tiers = ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items())
+            log.info(
+                "ready: %s", tiers if self.warden.is_armed else "disarmed, nothing is enforced until `hostwarden arm`"
+            )
 
     def _turn(self) -> None:
         self._recorder.drain()

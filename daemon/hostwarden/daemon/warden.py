@@ -128,8 +128,13 @@ class Warden:
                 )
             )
             self._seed()
-            self.proofs = proofs.prove(self.kernel, self._proof_folder, self.deny == "kill")
+            self._prove()
             self._save()
+
+    def _prove(self) -> None:
+        """By actions that must be refused: none can be while we are disarmed, so `arm` asks for it then."""
+        if self._state.armed:
+            self.proofs = proofs.prove(self.kernel, self._proof_folder, self.deny == "kill")
 
     def _mark_self(self) -> None:
         """Our opens teach the kernel which superblock is which (probes/…/teach.h)."""
@@ -267,7 +272,7 @@ class Warden:
         """Into the agent's cgroup. A child agent stays below its parent's hands: it gets no cgroup of its own."""
         if agent.ancestors:
             return
-        folder = self.cgroups.make(agent.name)
+        folder = self.cgroups.make(f"{agent.name}-{self._state.instance}")
         self.cgroups.move(folder, pid)
         agent.cgroup = str(folder)
 
@@ -364,6 +369,8 @@ class Warden:
             self._state = self._state.model_copy(update={"armed": armed})
             self._save()
             self.kernel.set_control(replace(self.kernel.control(), armed=armed))
+            if not self.proofs:
+                self._prove()
         self._record("arm" if armed else "disarm", peer)
 
     def reload(self, peer: Peer | None) -> tuple[int, int, list[str]]:
@@ -450,7 +457,8 @@ class Warden:
 
     def tiers(self) -> dict[Action, Tier]:
         """Action → the tier that was proven for it."""
-        return {proof.action: proof.tier if proof.proven else Tier.NONE for proof in self.proofs}
+        proven = {proof.action: proof.tier for proof in self.proofs if proof.proven}
+        return {action: proven.get(action, Tier.NONE) for action in Action}
 
     def status(self) -> dict[str, Any]:
         """`status`, whole."""

@@ -42,13 +42,8 @@ ALWAYS_INLINE void judge_file(struct hw_scratch *scratch, struct hw_control *con
     if (add_job_result(scratch, ruling, first + i, ACTION_EXEC, &by_path))
       refuse_unknown(profile, ruling, ACTION_EXEC);
   }
-  if (nameless) {
-    /* memfd, deleted, unknown: walked from `@private` over no text, so rules for every path have spoken; but nothing
-     * covers what has no name: `otherwise` decides as well */
-    ruling->covered = 0;
-    if (at->place == PLACED_NOWHERE)
-      refuse_unknown(profile, ruling, ACTION_EXEC);
-  }
+  if (at->place == PLACED_NOWHERE)
+    refuse_unknown(profile, ruling, ACTION_EXEC);
   if (profile->has_argv) {
     if (!argv_known)
       add_decision(ruling, &profile->argv_unread);
@@ -57,6 +52,10 @@ ALWAYS_INLINE void judge_file(struct hw_scratch *scratch, struct hw_control *con
     if (by_path & by_argv)
       add_joint(profile, ruling, by_path & by_argv);
   }
+  /* memfd, deleted, unknown: walked from `@private` over no text, so rules for every path have spoken; but nothing
+   * covers what has no name: `otherwise` decides as well */
+  if (nameless)
+    ruling->covered = 0;
   add_otherwise(profile, ruling, ACTION_EXEC);
 }
 
@@ -128,7 +127,7 @@ ALWAYS_INLINE void judge_program(struct hw_control *control, struct hw_profile *
   }
   u32 known = !(noted->header.flags & EVENT_FLAG_ARGV_UNREAD);
   judge_file(scratch, control, profile, file, 0, jobs, argv_job, known, worst);
-  if (script->length) {
+  if (script->superblock) { /* there is one, however long its path */
     judge_file(scratch, control, profile, script, jobs, jobs, argv_job, known, ruling);
     weigh(worst, MODE_ENFORCE, ruling->enforced);
     weigh(worst, MODE_OBSERVE, ruling->observed);
