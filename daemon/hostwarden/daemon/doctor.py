@@ -75,7 +75,11 @@ def _matrix(warden: "Warden") -> list[dict[str, Any]]:
 def _checks(warden: "Warden") -> list[dict[str, Any]]:
     kernel = warden.kernel
     checks = [
-        _check("every tier proven", all(proof.proven for proof in warden.proofs), "by actions of the daemon's own"),
+        _check(
+            "every tier proven",
+            bool(warden.proofs) and all(proof.proven for proof in warden.proofs),
+            "by actions of the daemon's own" if warden.proofs else "it started disarmed: `hostwarden arm` proves them",
+        ),
         _check("armed", warden.is_armed, "verdicts are made real", "hostwarden arm"),
         _check("bpffs", pins.is_complete(warden.config.daemon.bpffs_dir), f"pins in {warden.config.daemon.bpffs_dir}"),
         _check(
