@@ -1,5 +1,5 @@
 /* attempt read|exec TARGET COUNTERS PERIOD_US: tries one act again and again, each time in a child of its own, for at most
- * two minutes. COUNTERS is a file of eight u64 that is mapped: tries, successes, children that were killed, children that
+ * five minutes. COUNTERS is a file of eight u64 that is mapped: tries, successes, children that were killed, children that
  * ended otherwise; the last one ends the loop when it isn't 0. Static, so that it opens nothing but these. */
 #include <fcntl.h>
 #include <signal.h>
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
   if (fd < 0 || count == MAP_FAILED)
     return 1;
   close(fd);
-  time_t ends = time(0) + 120;
+  time_t ends = time(0) + 300;
   while (!count[STOP] && time(0) < ends) {
     pid_t child = fork();
     if (child == 0)
