@@ -1,4 +1,4 @@
-"""Loopback servers that count what arrives at a port: TCP, UDP and UDP-Lite, IPv4 and IPv6, on every address."""
+"""Loopback servers that count what arrives at a port: TCP, UDP and UDP-Lite, IPv4 and IPv6, on all addresses or one."""
 
 import selectors
 import socket
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 MARK = b"="  # what ``arrived`` itself sends, to know that all before it has been counted
 WAIT_S = 20
-ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
-LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+Addresses = dict[socket.AddressFamily, str]
+ANY: Addresses = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+LOOPBACK: Addresses = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 UDPLITE = 136
 KINDS = ((socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, UDPLITE))
 
@@ -18,7 +19,8 @@ KINDS = ((socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, UD
 class Listener:
     """One port with everything that listens there."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
         self._lock = threading.Lock()
         self._bytes = bytearray()
         self._connections = 0
@@ -35,7 +37,7 @@ class Listener:
         for _ in range(50):
             port = 0
             try:
-                for family in ANY:
+                for family in self._addresses:
                     for kind, protocol in KINDS:
                         port = self._bind(family, kind, protocol, port)
             except OSError:
@@ -49,7 +51,7 @@ class Listener:
         self._sockets.append(server)
         if family == socket.AF_INET6:
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        server.bind((ANY[family], port))
+        server.bind((self._addresses[family], port))
         if kind == socket.SOCK_STREAM:
             server.listen(64)
         server.setblocking(False)
@@ -90,7 +92,7 @@ class Listener:
         while True:
             with self._lock:
                 if self._marks >= wanted:
-                    found = self._connections - len(ANY), bytes(self._bytes)
+                    found = self._connections - len(self._addresses), bytes(self._bytes)
                     self._connections = 0
                     self._bytes.clear()
                     return found
@@ -100,12 +102,14 @@ class Listener:
     def _mark(self) -> int:
         """One mark through each socket; how many."""
         count = 0
-        for family in ANY:
-            with socket.create_connection((LOOPBACK[family], self.port)) as stream:
+        for family, address in self._addresses.items():
+            if address == ANY[family]:
+                address = LOOPBACK[family]
+            with socket.create_connection((address, self.port)) as stream:
                 stream.sendall(MARK)
             for protocol in (0, UDPLITE):
                 with socket.socket(family, socket.SOCK_DGRAM, protocol) as datagram:
-                    datagram.sendto(MARK, (LOOPBACK[family], self.port))
+                    datagram.sendto(MARK, (address, self.port))
             count += 3
         return count
 
@@ -124,9 +128,9 @@ class Listener:
 
 
 @contextmanager
-def listener() -> Iterator[Listener]:
+def listener(addresses: Addresses = ANY) -> Iterator[Listener]:
     """One, closed afterwards."""
-    made = Listener()
+    made = Listener(addresses)
     try:
         yield made
     finally:

@@ -5,6 +5,7 @@ the servers, which listen on every loopback address, have seen.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from tests.host.resident import KILLED, MARKER_POLICY, Outsider, Resident
 
 NOBODY = 65534
 
-# Rows name ports: O is open to everybody, C closed, H closed at one address (127.0.0.2), L at IPv4's loopback only.
+# Rows name ports: O is open to everybody, C closed, H closed at one address (127.0.0.2), L at IPv4's loopback only. T's
+# server is only at 127.0.0.2, and closed there.
 POLICIES = {
     "net": """policy: net
 for: {{case: net}}
 rules:
   - deny: [connect, send]
-    to: ["127.0.0.0/8:{C}", "[::1]:{C}", "127.0.0.2:{H}", "127.0.0.1:{L}", "[fd00::/8]:*"]
+    to: ["127.0.0.0/8:{C}", "[::1]:{C}", "127.0.0.2:{H}", "127.0.0.2:{T}", "127.0.0.1:{L}", "[fd00::/8]:*"]
     why: closed for agents
 """,
     "list": """policy: list
@@ -83,6 +85,7 @@ def world(hostwarden: Hostwarden, program: Callable[[str], Path]) -> Iterator[Wo
     """All of it, under all policies at once: each agent's labels choose its own."""
     with ExitStack() as stack:
         servers = {letter: stack.enter_context(listener()) for letter in "OCHL"}
+        servers["T"] = stack.enter_context(listener({socket.AF_INET: "127.0.0.2"}))
         ports = {letter: server.port for letter, server in servers.items()}
         binary = hostwarden.root / "net"  # where other users may execute it, too
         binary.write_bytes(program("net").read_bytes())
@@ -103,8 +106,6 @@ REFUSED = {
     "tcp v6": ("tcp ::1 C", "EPERM", "", "connect [::1]:C"),
     "tcp in a thread": ("thread 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
     "tcp in a vfork": ("vfork 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
-    "mptcp": ("mptcp 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
-    "mptcp v6": ("mptcp ::1 C", "EPERM", "", "connect [::1]:C"),
     "fast open by sendto": ("tfo 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
     "fast open by sendto, v6": ("tfo ::1 C", "EPERM", "", "connect [::1]:C"),
     "fast open by connect": ("tfo-connect 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
@@ -113,9 +114,6 @@ REFUSED = {
     "udp sendto": ("sendto 127.0.0.1 C", "EPERM", "", "send 127.0.0.1:C"),
     "udp sendto v6": ("sendto ::1 C", "EPERM", "", "send [::1]:C"),
     "udp sendmsg": ("sendmsg 127.0.0.1 C", "EPERM", "", "send 127.0.0.1:C"),
-    "udp-lite connect": ("udplite 127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
-    "udp-lite connect v6": ("udplite ::1 C", "EPERM", "", "connect [::1]:C"),
-    "udp-lite sendto": ("udplite-sendto 127.0.0.1 C", "EPERM", "", "send 127.0.0.1:C"),
     # the first message goes out, the second doesn't
     "sendmmsg": ("sendmmsg 127.0.0.1 O 127.0.0.1 C", "EPERM", "O", "send 127.0.0.1:C"),
     "sendmmsg v6": ("sendmmsg ::1 O ::1 C", "EPERM", "O", "send [::1]:C"),
@@ -126,17 +124,21 @@ REFUSED = {
     "mapped v4": ("tcp ::ffff:127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
     "mapped v4, sendto": ("sendto ::ffff:127.0.0.1 C", "EPERM", "", "send 127.0.0.1:C"),
     "mapped v4, udp": ("udp ::ffff:127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
-    "mapped v4, mptcp": ("mptcp ::ffff:127.0.0.1 C", "EPERM", "", "connect 127.0.0.1:C"),
     "0.0.0.0": ("tcp 0.0.0.0 C", "EPERM", "", "connect 127.0.0.1:C"),
     "0.0.0.0, sendto": ("sendto 0.0.0.0 C", "EPERM", "", "send 127.0.0.1:C"),
     "0.0.0.0, fast open": ("tfo 0.0.0.0 C", "EPERM", "", "connect 127.0.0.1:C"),
     "::": ("tcp :: C", "EPERM", "", "connect [::1]:C"),
     "::, sendto": ("sendto :: C", "EPERM", "", "send [::1]:C"),
     "::ffff:0.0.0.0": ("tcp ::ffff:0.0.0.0 C", "EPERM", "", "connect 127.0.0.1:C"),
-    # the kernel connects 0.0.0.0 and :: to the address that the socket is bound to
-    "bound, then 0.0.0.0": ("bound 0.0.0.0 H 127.0.0.2 0", "ok EPERM", "", "connect 127.0.0.2:H"),
-    "bound, then 0.0.0.0, sendto": ("bound-sendto 0.0.0.0 H 127.0.0.2 0", "ok EPERM", "", "send 127.0.0.2:H"),
-    "bound to mapped v4, then ::": ("bound :: L ::ffff:127.0.0.1 0", "ok EPERM", "", "connect 127.0.0.1:L"),
+}
+# What no hook sees at connect or send isn't given at all where a policy can refuse either: protocol, refused socket
+SOCKETS = {
+    "mptcp": ("mptcp 127.0.0.1 C", 262),
+    "mptcp v6": ("mptcp ::1 C", 262),
+    "mapped v4, mptcp": ("mptcp ::ffff:127.0.0.1 C", 262),
+    "udp-lite connect": ("udplite 127.0.0.1 C", 136),
+    "udp-lite connect v6": ("udplite ::1 C", 136),
+    "udp-lite sendto": ("udplite-sendto 127.0.0.1 C", 136),
 }
 
 
@@ -162,6 +164,43 @@ def test_who_is_no_agent_reaches_it(world: World, argv: str, answers: str, arriv
     assert "EPERM" not in done.out and letter in seen, (done, seen)
 
 
+@pytest.mark.parametrize(("argv", "protocol"), SOCKETS.values(), ids=SOCKETS)
+def test_sockets_that_could_not_be_judged(world: World, argv: str, protocol: int) -> None:
+    world.arrived()
+    done = world.agents["net"].attempt([world.program, *world.fill_in(argv)])
+    assert (done.out.split(), world.arrived()) == (["EPERM"], ""), done
+    refusals = done.refused("action", "target", "verdict", "tier", "outcome")
+    assert refusals == [("connect", f"socket:{protocol}", "deny", "cgroup", "prevented")]
+    world.arrived()
+    assert Outsider().attempt([world.program, *world.fill_in(argv)]).code == 0
+    assert "C" in world.arrived()
+
+
+@pytest.mark.parametrize(("way", "action"), [("bound", "connect"), ("bound-sendto", "send")])
+def test_zero_is_loopback_wherever_the_socket_is_bound(world: World, way: str, action: str) -> None:
+    """The kernel takes 0.0.0.0 for the address that a socket is bound to. What is judged, loopback, is reached."""
+    argv = [str(world.program), *world.fill_in(f"{way} 0.0.0.0 T 127.0.0.2 0")]
+    world.arrived()
+    Outsider().attempt(argv)
+    assert "T" in world.arrived()
+    done = world.agents["net"].attempt(argv)
+    assert world.arrived() == "", done
+    (record,) = done.of(action=action)
+    assert record["target"] == f"127.0.0.1:{world.servers['T'].port}"
+
+
+def test_zero_of_one_family_is_no_way_to_the_other(world: World) -> None:
+    """A socket that is bound to a mapped IPv4 address takes :: for IPv4's loopback; judged it is, and stays, IPv6's."""
+    argv = [str(world.program), *world.fill_in("bound :: L ::ffff:127.0.0.1 0")]
+    world.arrived()
+    Outsider().attempt(argv)
+    assert "L" in world.arrived()
+    done = world.agents["net"].attempt(argv)
+    assert world.arrived() == "", done
+    (record,) = done.of(action="connect")
+    assert record["target"] == f"[::1]:{world.servers['L'].port}"
+
+
 # policy; way; answers, arrives, exit; records of connect and send (verdict, mode, outcome)
 OTHERS = {
     "allowed": ("net", "tcp 127.0.0.1 O", "ok ok", "oO", 0, ["allow enforce observed"]),
@@ -184,9 +223,11 @@ OTHERS = {
         ["allow enforce observed", "kill enforce killed_before_effect"],
     ),
     "observed": ("observe", "tcp 127.0.0.1 C", "ok ok", "cC", 0, ["kill observe observed"]),
+    "observed, mptcp": ("observe", "mptcp 127.0.0.1 C", "ok ok", "cC", 0, ["kill observe observed"]),
     "observed, sendto": ("observe", "sendto 127.0.0.1 C", "ok", "C", 0, ["kill observe observed"]),
     "two policies, the stricter": ("two", "tcp 127.0.0.1 C", "EPERM", "", 1, ["deny enforce prevented"]),
     "two policies, audited": ("two", "sendto 127.0.0.1 C", "ok", "C", 0, ["audit enforce observed"]),
+    "another user, udp-lite": ("user", "udplite-sendto ::1 C", "EPERM", "", 6, ["deny enforce prevented"]),
     "another user": ("user", "tcp 127.0.0.1 C", "ok ok", "cC", 0, ["allow enforce observed"]),
 }  # fmt: skip
 
