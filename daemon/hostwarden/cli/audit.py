@@ -28,7 +28,10 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 def verify(
     context: typer.Context,
     state_dir: Annotated[
-        Path | None, typer.Argument(metavar="STATE_DIR", help="A host's state_dir, its log folder, or a copy of one.")
+        Path | None,
+        typer.Argument(
+            metavar="STATE_DIR", readable=False, help="A host's state_dir, its log folder, or a copy of one."
+        ),
     ] = None,
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The host's log.pub (default: the one beside the log).")
@@ -37,7 +40,7 @@ def verify(
 ) -> int:
     """Check every byte of a log.
 
-    Exits 1 and names the records that were changed, or 2 if there is no log.
+    Exits 1 and names the records that were changed, 2 if there is no log, 4 if it may not be read.
     """
     from hostwarden.records.key import read_public
     from hostwarden.records.segments import LogError
@@ -50,7 +53,8 @@ def verify(
             report = check(folder, read_public(key) if key is not None else None, progress=progress)
     except LogError as error:
         message, _, hint = str(error).partition("; ")
-        raise CliError(message, hint, Code.INVALID) from None
+        denied = isinstance(error.__context__, PermissionError)
+        raise CliError(message, hint, Code.NOT_PERMITTED if denied else Code.INVALID) from None
     if options.json:
         print_json({"ok": report.ok, "state_dir": str(folder), **asdict(report)})
     else:

@@ -92,7 +92,7 @@ def verify(
     ``patience_s``: how long to wait for the rest of half a line before it is called torn.
     Raises LogError if there is no log at all; ValueError for a known checkpoint that the key didn't sign.
     """
-    folder = log_dir / "log" if (log_dir / "log").is_dir() else log_dir
+    folder = _folder_of_segments(log_dir)
     # The writer's cache first: it names a checkpoint that is in the files by the time they are listed.
     problems = _Problems()
     public = public_key if public_key is not None else _public_beside(folder, problems)
@@ -244,6 +244,14 @@ class _Walk:
 
     def say(self, sequence: int | None, message: str) -> None:
         self._problems(Problem(sequence, self._chain.file, self.offset, message))
+
+
+def _folder_of_segments(given: Path) -> Path:
+    """Raises LogError where we may not look."""
+    try:
+        return given / "log" if (given / "log").is_dir() else given
+    except OSError as error:
+        raise LogError(f"{given}: {error.strerror}; give a host's state_dir that you may read") from None
 
 
 def _public_beside(folder: Path, problems: _Problems) -> bytes | None:
