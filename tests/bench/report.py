@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tests.bench.host import AGENTS, NON_AGENT
 from tests.bench.life import Life, memory
 from tests.bench.rates import Rates
-from tests.bench.tables import KINDS, Aim, Costs, Pair, Ratio, cost_row, markdown_table, text_table
+from tests.bench.tables import KINDS, Aim, Costs, Pair, Ratio, cost_row, markdown_table, quiet, text_table
 
 NOTHING = "nothing"
 # By configuration, for each of KINDS: the ratio that it may have at most.
@@ -40,14 +40,12 @@ class Results:
 
     def aims(self) -> list[Aim]:
         """As the project's design states them for these tiers."""
-        found = []
-        for name, numbers in LIMITS.items():
-            for (kind, what), limit in zip(KINDS.items(), numbers, strict=True):
-                pairs = self.pairs.get(name)
-                found.append(Aim(f"{name}: {what}", Ratio.of(pairs, kind).median if pairs else None, limit))
-        for kind, what in KINDS.items():
-            value = Ratio.of(self.globs, kind).median if self.globs else None
-            found.append(Aim(f"10 → 1,000 globs: {what}", value, GLOBS_LIMIT))
+        found = [
+            _ratio(f"{name}: {what}", self.pairs.get(name), kind, limit)
+            for name, limits in LIMITS.items()
+            for (kind, what), limit in zip(KINDS.items(), limits, strict=True)
+        ]
+        found += [_ratio(f"10 → 1,000 globs: {what}", self.globs, kind, GLOBS_LIMIT) for kind, what in KINDS.items()]
         lossless = self.rates.lossless.synced_s if self.rates and self.rates.lossless else None
         if self.rates and lossless is None:
             lossless = 0.0
@@ -61,6 +59,12 @@ class Results:
         return found
 
 
+def _ratio(what: str, pairs: Sequence[Pair] | None, kind: str, limit: float) -> Aim:
+    if not pairs:
+        return Aim(what, None, limit)
+    return Aim(what, Ratio.of(pairs, kind).median, limit, Ratio.of(pairs, quiet(kind)).median)
+
+
 def show(results: Results, rounds: int, *, is_markdown: bool) -> None:
     """All tables, on stdout."""
     table = markdown_table if is_markdown else text_table
@@ -72,10 +76,15 @@ def show(results: Results, rounds: int, *, is_markdown: bool) -> None:
         names = list(results.samples)
         rows = [cost_row(NOTHING, results.nothing, [], "")]
         rows += [cost_row(n, results.samples[n], results.pairs[n], results.lost.get(n, "")) for n in names]
-        print("\nns an operation, median (ratio to nothing; lowest to highest round)\n")
+        print("\nns an operation, median (ratio to nothing, lowest to highest round; undisturbed batches alone)\n")
         print(table(["", *KINDS.values(), "lost"], rows))
     print()
-    print(table(["aim", "measured", "limit", ""], [aim.row() for aim in results.aims() if aim.value is not None]))
+    print(
+        table(
+            ["aim", "measured", "undisturbed", "limit", ""],
+            [aim.row() for aim in results.aims() if aim.value is not None],
+        )
+    )
     others_ = [*(results.life.rows() if results.life else []), *(results.rates.rows() if results.rates else [])]
     if results.loaded:
         others_.append(["resident, after the floods", memory(results.loaded)])

@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
 def _measure(folder: Path, wanted: set[str], rounds: int, *, is_quick: bool) -> Results:
     results = Results()
     load = Load(folder, batches=50 if is_quick else 150)
-    host = Host(folder / "host", repetitions=1 if is_quick else 2)
+    host = Host(folder / "host", repetitions=1 if is_quick else 3)
     foreign = others()
     if foreign:
         results.remarks.append(f'{foreign} other hostwardend had programs attached: "{NOTHING}" has their cost in it')

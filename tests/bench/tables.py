@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-Costs = Mapping[str, float]  # kind of operation → ns
+Costs = Mapping[str, float]  # kind of operation → ns, the median; quiet(kind) → ns of the least disturbed tenth
 KINDS = {"open": "open + close", "exec": "spawn + exec + wait", "connect": "TCP connect + accept + close"}
+
+
+def quiet(kind: str) -> str:
+    """The key of a kind's cost where nothing else on the machine got between: what to look at if the machine is shared,
+    though it leaves out what comes now and then (a full backlog) as well."""
+    return f"{kind} quiet"
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,12 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Aim:
-    """``value`` is what was measured, None if it wasn't."""
+    """``value`` is what was measured, None if it wasn't; ``undisturbed`` for ratios, see quiet()."""
 
     what: str
     value: float | None
     limit: float
+    undisturbed: float | None = None
     is_floor: bool = False  # at least, instead of at most
     unit: str = ""
 
@@ -57,16 +64,17 @@ class Aim:
         return self.value >= self.limit if self.is_floor else self.value <= self.limit
 
     def row(self) -> list[str]:
-        """What, measured, aim, verdict."""
+        """What, measured, undisturbed, aim, verdict."""
         verdict = {True: "met", False: "missed", None: "not measured"}[self.is_met]
         sign = "≥" if self.is_floor else "≤"
         shown = "-" if self.value is None else f"{number(self.value)}{self.unit}"
-        return [self.what, shown, f"{sign} {number(self.limit)}{self.unit}", verdict]
+        undisturbed = "" if self.undisturbed is None else number(self.undisturbed)
+        return [self.what, shown, undisturbed, f"{sign} {number(self.limit)}{self.unit}", verdict]
 
 
 def medians(samples: Sequence[Costs]) -> dict[str, float]:
-    """By kind."""
-    return {kind: median(sample[kind] for sample in samples) for kind in KINDS}
+    """By key."""
+    return {key: median(sample[key] for sample in samples) for key in samples[0]}
 
 
 def number(value: float) -> str:
@@ -77,14 +85,14 @@ def number(value: float) -> str:
 
 
 def cost_row(name: str, samples: Sequence[Costs], pairs: Sequence[Pair], lost: str) -> list[str]:
-    """A configuration: for each kind the ns and, if it is compared, the ratio with its spread over the rounds."""
+    """A configuration: for each kind the ns and, if it is compared, the ratio, its spread, and the undisturbed one."""
     costs = medians(samples)
     cells = [name]
     for kind in KINDS:
         cell = number(costs[kind])
         if pairs:
-            ratio = Ratio.of(pairs, kind)
-            cell += f" ({ratio.median:.2f}; {ratio.low:.2f} to {ratio.high:.2f})"
+            ratio, undisturbed = Ratio.of(pairs, kind), Ratio.of(pairs, quiet(kind))
+            cell += f" ({ratio.median:.2f}, {ratio.low:.2f} to {ratio.high:.2f}; {undisturbed.median:.2f})"
         cells.append(cell)
     return [*cells, lost]
 
