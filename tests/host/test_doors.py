@@ -96,7 +96,7 @@ def agents(hostwarden: Hostwarden, program: Callable[[str], Path]) -> Iterator[d
     """All of them, under all policies at once: each agent's labels choose its own."""
     root, programs = hostwarden.root / "world", hostwarden.root / "programs"
     programs.mkdir()
-    for name in ("open", "exec", "spawn", "sharers", "race"):  # where other users may execute them, too
+    for name in ("open", "exec", "spawn", "sharers", "thief", "race"):  # where other users may execute them, too
         shutil.copy(program(name), programs / name)
     marker = hostwarden.root / "marker"
     texts = {name: text.replace("R/", f"{root}/").replace("P/", f"{programs}/") for name, text in POLICIES.items()}
@@ -249,6 +249,13 @@ def test_every_sharer_of_a_descriptor_table_dies(world: World, way: str) -> None
     assert (done.out, done.code) == ("", KILLED), done
     assert ("read", "deny", AFTER) in done.refused("action", "verdict", "outcome")
     assert "shared" in done.refusals[0]["flags"]
+
+
+def test_descriptor_of_who_dies_is_nobodys(world: World) -> None:
+    """Until a killed process is gone, who may trace it can take its descriptors (pidfd_getfd): that is judged as an open."""
+    done = world.agents["files"].attempt([world.programs / "thief", world.root / "no-read", "200"])
+    assert done.out == "", done
+    assert set(done.refused("action", "verdict")) == {("read", "deny")}
 
 
 def test_thread_opens(world: World) -> None:
