@@ -8,8 +8,10 @@ than the tables in force, and older than the daemon.
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from hostwarden.policy.words import Mode, Verdict
 from hostwarden.probes import bpf, layout
 from hostwarden.probes.pins import Kernel
 
+log = logging.getLogger("hostwardend")
 Labels = frozenset[tuple[str, str]]
 Lineage = tuple[Labels, ...]  # an agent's own labels, then those of the agent that started it, and so on
 HOST_ROW = (Place(b"", b""),)  # paths that are already the host's
@@ -94,6 +97,8 @@ class Generations:
         self._folder = state_dir / "generations"
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._known: dict[int, Generation] = {}
+        self._unsaved: set[int] = set()  # numbers that the disk had no space for
+        self._is_said = False
         self._compiled: dict[tuple[str, ...], Profile] = {}
         self._scans: dict[tuple[str, ...], Scan] = {}
         self.pool = Pool()
@@ -266,10 +271,27 @@ class Generations:
         for number in sorted(self._known)[:-KEPT]:
             del self._known[number]
             (self._folder / f"{number}.json").unlink(missing_ok=True)
-        path = self._folder / f"{generation.number}.json"
-        fresh = path.with_suffix(".new")
-        fresh.write_text(_write(generation))
-        fresh.rename(path)
+        self._unsaved.add(generation.number)
+        self.save()
+
+    def save(self) -> None:
+        """Write what isn't on disk yet. A full disk keeps no policy from being in force: called again now and then."""
+        for number in sorted(self._unsaved):
+            path = self._folder / f"{number}.json"
+            fresh = path.with_suffix(".new")
+            try:
+                if number in self._known:
+                    fresh.write_text(_write(self._known[number]))
+                    fresh.rename(path)
+            except OSError as error:
+                if not self._is_said:
+                    log.error("%s: %s; in force, but records after a restart may lack its rules", path, error.strerror)
+                self._is_said = True
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
+                return
+            self._unsaved.discard(number)
+        self._is_said = False
 
 
 def _relative(path: bytes, places: Sequence[Place]) -> bytes:

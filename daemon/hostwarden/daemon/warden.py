@@ -422,13 +422,15 @@ class Warden:
                 self.recorder.account(self.counts, at_once=True)  # before their slots begin a new life
             for agent in ended:
                 if agent.cgroup:
-                    self.cgroups.remove(Path(agent.cgroup))
+                    with suppress(cgroups.CgroupError):  # an empty folder that stays harms nobody
+                        self.cgroups.remove(Path(agent.cgroup))
                 self.registry.free(agent)
             used = {agent.lineage for agent in self.registry}
             for lineage in [lineage for lineage in self.generations.pool.profiles if lineage not in used]:
                 del self.generations.pool.profiles[lineage]
             if ended or self._unsaved:
                 self._save()
+            self.generations.save()
             self._stale_gate = self.kernel.lower_stale_gate(self._stale_gate)
 
     # what is shown
