@@ -252,7 +252,7 @@ def test_every_sharer_of_a_descriptor_table_dies(world: World, way: str) -> None
 
 
 def test_descriptor_of_who_dies_is_nobodys(world: World) -> None:
-    """Until a killed process is gone, who may trace it can take its descriptors (pidfd_getfd): that is judged as an open."""
+    """Until a killed process is gone, who may trace it can take its descriptors (pidfd_getfd): judged like opens."""
     done = world.agents["files"].attempt([world.programs / "thief", world.root / "no-read", "200"])
     assert done.out == "", done
     assert set(done.refused("action", "verdict")) == {("read", "deny")}
@@ -460,3 +460,25 @@ def test_what_shells_do_works(world: World, case: str, script: str, out: str) ->
     done = world.agents[case].attempt(["bash", "-ec", " ".join(world.fill_in(script))])
     assert (done.code, done.refusals) == (0, []), done
     assert done.out == out
+
+
+# --- what isn't prevented is said -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["truncates", "creates", "killed_after_effect"],
+        ["descriptor table", "CLONE_FILES", "killed_after_effect"],
+        ["io_uring", "unlink", "rename", "link", "truncate by path", "ptrace", "mount"],
+        ["SCM_RIGHTS"],
+        ["unix sockets", "packet sockets", "netlink"],
+        ["IPV6_RTHDR"],
+        ["hard link"],
+        ["ld.so", "a copy of a program"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_doctor_says_what_is_not_prevented(hostwarden: Hostwarden, words: list[str]) -> None:
+    (found,) = hostwarden.json_lines("doctor")
+    assert any(all(word in limit for word in words) for limit in found["limits"]), found["limits"]

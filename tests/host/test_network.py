@@ -164,6 +164,19 @@ def test_who_is_no_agent_reaches_it(world: World, argv: str, answers: str, arriv
     assert "EPERM" not in done.out and letter in seen, (done, seen)
 
 
+@pytest.mark.parametrize(("way", "action"), [("connect", "connect"), ("sendto", "send")])
+def test_io_uring_goes_through_the_same_hooks(
+    world: World, program: Callable[[str], Path], way: str, action: str
+) -> None:
+    argv = [str(program("uring")), *world.fill_in(f"{way} 127.0.0.1 C")]
+    world.arrived()
+    assert Outsider().attempt(argv).out == "ok\n"
+    assert "C" in world.arrived()
+    done = world.agents["net"].attempt(argv)
+    assert (done.out, world.arrived()) == ("EPERM\n", ""), done
+    assert done.refused("action", "verdict", "outcome") == [(action, "deny", "prevented")]
+
+
 @pytest.mark.parametrize(("argv", "protocol"), SOCKETS.values(), ids=SOCKETS)
 def test_sockets_that_could_not_be_judged(world: World, argv: str, protocol: int) -> None:
     world.arrived()

@@ -26,12 +26,22 @@ LIMITS: tuple[tuple[frozenset[Action], str], ...] = (
     (frozenset(FILE_ACTIONS), "signal: `deny` ends the process (deny_without_lsm), it isn't refused with an error"),
     (
         frozenset(FILE_ACTIONS),
-        "io_uring's own open and connect paths, unlink, rename, link, chmod, truncate by path, mount and ptrace aren't"
-        " watched yet",
+        "io_uring's own opens, unlink, rename, link, mkdir, mknod, symlink, chmod, truncate by path, ptrace and mount (an"
+        " overlay in the host's namespace shows protected files under new names) aren't watched yet",
+    ),
+    (
+        frozenset({Action.READ, Action.WRITE}),
+        "what a descriptor leads to is judged where it is opened: one that somebody else opened and handed over"
+        " (SCM_RIGHTS, fanotify) isn't judged again",
     ),
     (
         frozenset({Action.CONNECT, Action.SEND}),
-        "cgroup: IPv4 and IPv6 only: unix sockets, raw and packet sockets, vsock and netlink aren't watched yet",
+        "cgroup: IPv4 and IPv6 only: unix sockets, packet sockets, vsock and netlink aren't watched yet; sockets of IP"
+        " that it couldn't judge (raw, ping, UDP-Lite, SCTP, MPTCP) are refused where a policy can refuse",
+    ),
+    (
+        frozenset({Action.CONNECT, Action.SEND}),
+        "cgroup: the address that is asked for is judged, not the first hop of a source route (IP_OPTIONS, IPV6_RTHDR)",
     ),
     (
         frozenset({Action.READ, Action.WRITE, Action.EXEC}),
@@ -40,7 +50,8 @@ LIMITS: tuple[tuple[frozenset[Action], str], ...] = (
     ),
     (
         frozenset({Action.EXEC}),
-        "a script that is the interpreter of another script is judged as a file that is read, not executed",
+        "a script that is the interpreter of another script is judged as a file that is read, not executed; so is what"
+        " ld.so or an interpreter is given as an argument, and a copy of a program is another program",
     ),
 )
 
@@ -99,9 +110,7 @@ def _io_uring() -> list[dict[str, Any]]:
     if not path.exists():
         return []
     closed = path.read_text().strip() == "2"
-    says = (
-        "closed for everybody" if closed else "agents may use it, and its own open and connect paths aren't watched yet"
-    )
+    says = "closed for everybody" if closed else "agents may use it, and its own opens aren't watched yet"
     return [_check("io_uring", True if closed else None, says, "sysctl kernel.io_uring_disabled=2")]
 
 
