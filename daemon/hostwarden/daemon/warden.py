@@ -36,7 +36,8 @@ from hostwarden.records.writer import LogWriter
 from hostwarden.wire.roles import Peer
 from hostwarden.wire.uplink import Uplink
 
-SYNC_TIMEOUT_S = 30
+SYNC_TIMEOUT_S = 5  # below the patience of those who ask (wire/client.py)
+FULL_TIMEOUT_S = 0.1
 log = logging.getLogger("hostwardend")
 
 
@@ -600,8 +601,9 @@ class Warden:
             log.error("%s; not recorded: %s", error, written.decode(errors="replace"))
             return
         if threading.get_ident() != self._loop_thread:
-            with suppress(TimeoutError):  # the disk is full: the act was done, its record waits with all others
-                future.result(SYNC_TIMEOUT_S)
+            # The disk is full, or we end: the act was done, and its record waits with all others.
+            with suppress(TimeoutError, ActsFull):
+                future.result(FULL_TIMEOUT_S if self.log_full else SYNC_TIMEOUT_S)
 
 
 def _on_files(actions: Iterable[Action]) -> bool:
