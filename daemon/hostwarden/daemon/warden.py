@@ -229,12 +229,12 @@ class Warden:
     def _seed(self) -> int:
         """Processes that run already and belong to an agent of agents.d, and their descendants, until nobody is new."""
         count = 0
-        for _ in range(members.MAX_ROUNDS):
+        for _ in range(members.MAX_ROUNDS if self._specs else 0):
             fresh = 0
             for pid in psutil.pids():
                 if self.kernel.process(pid) is not None or protect.refusal(pid, os.getpid()):
                     continue
-                name = selectors.choose(self._specs, pid) if self._specs else None
+                name = selectors.choose(self._specs, pid)
                 agent = self.registry.by_name.get(name) if name else None
                 if agent:
                     fresh += len(members.adopt_tree(self.kernel, pid, agent, self._is_kept_out))
