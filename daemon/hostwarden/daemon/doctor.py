@@ -26,8 +26,8 @@ LIMITS: tuple[tuple[frozenset[Action], str], ...] = (
     (frozenset(FILE_ACTIONS), "signal: `deny` ends the process (deny_without_lsm), it isn't refused with an error"),
     (
         frozenset(FILE_ACTIONS),
-        "io_uring's own opens, unlink, rename, link, mkdir, mknod, symlink, chmod, truncate by path, ptrace and mount (an"
-        " overlay in the host's namespace shows protected files under new names) aren't watched yet",
+        "io_uring's own opens, unlink, rename, link, mkdir, mknod, symlink, chmod, truncate by path, ptrace and mount"
+        " (an overlay in the host's namespace shows protected files under new names) aren't watched yet",
     ),
     (
         frozenset({Action.READ, Action.WRITE}),
