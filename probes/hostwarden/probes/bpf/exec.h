@@ -3,31 +3,36 @@
  * interprets, and argv as it stands in the program's own memory, where the caller can no longer change it.
  * Hook: sched_process_exec. */
 
+#define MAX_WORKS 1200
 /* The script's file was closed by the kernel moments ago, and waits on the task's work list to be freed when the task
  * returns to user space: the oldest entry there that was opened for execution (FMODE_EXEC in f_flags). Nested scripts:
- * the outermost, which is the one that was executed. */
-ALWAYS_INLINE struct file *script_of(struct task_struct *task, struct linux_binprm *bprm)
+ * the outermost, which is the one that was executed. `is_script` and no file: it could not be found (behind more files
+ * that close on exec than are looked through), and the caller fails closed. */
+ALWAYS_INLINE struct file *script_of(struct hw_scratch *scratch, struct task_struct *task, struct linux_binprm *bprm, u32 *is_script)
 {
-  struct file *found = 0, *file;
-  struct callback_head *work = GET(task, task_works), *next;
+  volatile struct hw_walk *walk = &scratch->walk; /* in memory, as in match.h: `mount` is what was found, `top` the next */
   char *filename = (char *)GET(bprm, filename), *interpreter = (char *)GET(bprm, interp);
   struct file *executable = GET(bprm, executable);
+  *is_script = filename != interpreter || executable;
   if (executable)
     return executable; /* binfmt_misc with a descriptor */
   if (filename == interpreter)
     return 0;
-  for (int i = 0; i < 128; i++) {
+  walk->mount = 0;
+  walk->top = (u64)GET(task, task_works);
+  for (u32 i = 0; i < MAX_WORKS; i++) {
+    OPAQUE(i);
+    u64 work = walk->top, next = 0;
     u32 flags = 0;
     if (!work)
-      break;
-    file = (struct file *)((u64)work - __builtin_offsetof(struct file, f_task_work));
-    READ(flags, file, f_flags);
+      return (struct file *)walk->mount;
+    READ(flags, (struct file *)(work - __builtin_offsetof(struct file, f_task_work)), f_flags);
     if (flags & FMODE_EXEC)
-      found = file;
-    READ(next, work, next);
-    work = next;
+      walk->mount = work - __builtin_offsetof(struct file, f_task_work);
+    READ(next, (struct callback_head *)work, next);
+    walk->top = next;
   }
-  return found;
+  return 0;
 }
 
 ALWAYS_INLINE void judge_file(struct hw_scratch *scratch, struct hw_control *control, struct hw_profile *profile, struct hw_location *at,
@@ -151,10 +156,11 @@ ALWAYS_INLINE struct hw_member *member_at_exec(struct task_struct *task)
   return member;
 }
 
-/* How much of the path is walked, and from which row: nothing, from `@private`, of what has no name. */
+/* How much of the path is walked, and from which row: nothing, from `@private`, of what has no name. (A deleted file had
+ * one: what denies it goes on denying, judge_file.) */
 ALWAYS_INLINE void note_walked(struct hw_location *at)
 {
-  int nameless = at->place >= PLACED_INTERNAL || at->links == 0;
+  int nameless = at->place >= PLACED_INTERNAL;
   at->walked = nameless ? 0 : at->length;
   at->walked_row = nameless ? ROW_PRIVATE : at->row;
 }
@@ -184,9 +190,14 @@ ALWAYS_INLINE int read_exec(struct task_struct *task, struct linux_binprm *bprm)
   event->accesses = 1 << ACTION_EXEC;
   locate(scratch, control, GET(bprm, file), 0, &scratch->file);
   note_walked(&scratch->file);
-  struct file *script = script_of(task, bprm);
-  if (script)
+  u32 is_script = 0;
+  struct file *script = script_of(scratch, task, bprm, &is_script);
+  if (script) {
     locate(scratch, control, TYPED(file, script), SCRIPT_AT, &scratch->script);
+  } else if (is_script) {
+    scratch->script.superblock = 1; /* there is one, nobody knows where */
+    scratch->script.place = PLACED_NOWHERE;
+  }
   note_walked(&scratch->script);
   u32 argv = read_argv(task, scratch, event);
   scratch->argv = argv;

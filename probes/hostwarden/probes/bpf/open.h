@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only
- * Enforces read, write and create at the end of open, openat, openat2, creat, open_by_handle_at: the file that was really opened is
+ * Enforces read, write and create at the end of open, openat, openat2, creat, open_by_handle_at, and of pidfd_getfd, which
+ * takes an open file from another process (one that dies for having opened it, too): the file that was really opened is
  * judged, and the process dies before it can use the descriptor.
  * Hook: sys_exit. Maps: scratches, inodes, sharers, doomed_files, and those of match.h. */
 
 ALWAYS_INLINE int is_open(u64 number, int compat)
 {
   if (compat)
-    return number == 5 || number == 8 || number == 295 || number == 342 || number == 437;
-  return number == 2 || number == 85 || number == 257 || number == 304 || number == 437;
+    return number == 5 || number == 8 || number == 295 || number == 342 || number == 437 || number == 438;
+  return number == 2 || number == 85 || number == 257 || number == 304 || number == 437 || number == 438;
 }
 
 ALWAYS_INLINE struct file *file_at(struct task_struct *task, u64 descriptor)
@@ -30,6 +31,8 @@ ALWAYS_INLINE u64 open_flags(struct pt_regs *regs)
 {
   u64 how = 0, number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
   int compat = GET(bpf_get_current_task_btf(), thread_info.status) & TS_COMPAT;
+  if (number == 438)
+    return 0; /* pidfd_getfd: the file is as it is */
   if (compat) {
     if (number == 8)
       return O_TRUNC;
@@ -174,8 +177,42 @@ ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *co
     event->outcome = happened ? OUTCOME_KILLED_AFTER_EFFECT : OUTCOME_KILLED_BEFORE_EFFECT;
   }
   emit_action(scratch, event, scratch->file.offset, scratch->file.length);
-  if (event->flags & EVENT_FLAG_SHARED)
+  /* Whoever has the table, not only whom the numbers betray: threads may have tables of their own. */
+  if (event->flags & (EVENT_FLAG_SHARED | EVENT_FLAG_THREADS))
     ruin_sharers(task, event);
+}
+
+/* Another task that shares the table has closed the descriptor before the open returned: it may hold a duplicate, and no
+ * honest program does that. Denied where a policy of this agent could have denied, and said. */
+ALWAYS_INLINE int judge_vanished(struct hw_control *control, struct hw_agent *agent, struct hw_member *member)
+{
+  u32 slot = 0;
+  struct hw_scratch *scratch = take_scratch(&slot);
+  if (!scratch) {
+    end_process(member);
+    count_blind(member->agent, ACTION_READ);
+    return 0;
+  }
+  begin_event(scratch, member, agent, control);
+  struct hw_event *event = &scratch->header;
+  struct hw_profile *profile = profile_at(table_index(event->generation, agent->profile));
+  refuse_unknown(profile, &scratch->worst, ACTION_READ);
+  refuse_unknown(profile, &scratch->worst, ACTION_WRITE);
+  describe_ruling(event, &scratch->worst);
+  event->action = ACTION_READ;
+  event->accesses = 1 << ACTION_READ;
+  event->record = RECORD_ALL;
+  event->flags = EVENT_FLAG_UNKNOWN | EVENT_FLAG_SHARED | (control->armed ? 0 : EVENT_FLAG_DISARMED);
+  int deadly = is_deadly(control, &scratch->worst);
+  if (deadly) {
+    end_process(member);
+    event->outcome = OUTCOME_KILLED_AFTER_EFFECT;
+  }
+  emit_action(scratch, event, AREA, 0);
+  if (deadly)
+    ruin_sharers(bpf_get_current_task_btf(), event);
+  give_scratch(slot);
+  return 0;
 }
 
 ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_member *member)
@@ -183,8 +220,10 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
   struct hw_control *control = switchboard();
   struct hw_agent *agent = agent_of(member);
   struct file *file = file_at(bpf_get_current_task_btf(), descriptor);
-  if (!control || !agent || agent->id != member->agent || !file)
-    return 0; /* no agent: its slot was freed. No file: another thread closed it already, and had it open before us */
+  if (!control || !agent || agent->id != member->agent)
+    return 0; /* no agent: its slot was freed */
+  if (!file)
+    return judge_vanished(control, agent, member);
   u32 mode = 0, slot = 0;
   LOAD(mode, file, f_mode);
   /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
@@ -214,8 +253,8 @@ ALWAYS_INLINE int leave_system_call(struct pt_regs *regs, long result)
     if (result < 0)
       return 0;
     number = SYSCALL_NUMBER(regs);
-    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 304 && number != 5 && number != 8
-        && number != 295 && number != 342)
+    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 304 && number != 438 && number != 5
+        && number != 8 && number != 295 && number != 342)
       return 0;
   }
   struct hw_member *member = membership();
