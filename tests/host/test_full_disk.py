@@ -1,4 +1,4 @@
-"""The disk under state_dir is full, and has space again: verdicts don't depend on it, loss is said, the log is whole."""
+"""The disk under state_dir is full, then isn't: verdicts don't depend on it, loss is said, the log is whole."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ def fill(ballast: Path) -> None:
 def counted(small: Hostwarden, name: str, target: Path) -> int:
     """Reads of the agent that are recorded, and those that are counted lost."""
     records = [record for record in small.events() if record["agent"] == name]
-    recorded = sum(record["target"] == str(target) for record in records)
+    recorded: int = sum(record["target"] == str(target) for record in records)
     lost = sum(int(record["lost"]) for record in records if record["action"] == "loss")
     return recorded + lost
 

@@ -27,7 +27,8 @@ LIMITS: tuple[tuple[frozenset[Action], str], ...] = (
     (
         frozenset(FILE_ACTIONS),
         "io_uring's own opens, unlink, rename, link, mkdir, mknod, symlink, chmod, truncate by path, ptrace and mount"
-        " (an overlay in the host's namespace shows protected files under new names) aren't watched yet",
+        " aren't watched yet: a protected file that an agent renames, or shows through an overlay that it mounts in the"
+        " host's namespace, is judged by its new name",
     ),
     (
         frozenset({Action.READ, Action.WRITE}),

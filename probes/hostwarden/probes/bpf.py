@@ -73,10 +73,21 @@ def map_create(
 
 
 def update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
-    """map[key] = value. Raises OSError (E2BIG: full)."""
+    """map[key] = value. Raises OSError (E2BIG: full).
+
+    EAGAIN is a task's storage that somebody's program (not only ours: all of a task's storages hang on one list) makes
+    or frees at this very moment, see bpf_local_storage_alloc and bpf_local_storage_update; the next try finds it made.
+    """
     k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
     attr = struct.pack("<I4xQQQ", fd, ctypes.addressof(k), ctypes.addressof(v), flags)
-    call(Command.MAP_UPDATE_ELEM, attr, "writing to a map")
+    for tries_left in reversed(range(UPDATE_TRIES)):
+        try:
+            call(Command.MAP_UPDATE_ELEM, attr, "writing to a map")
+        except BlockingIOError:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def push(fd: int, value: bytes) -> None:
