@@ -66,10 +66,10 @@ class Host:
     def running(self) -> Iterator["Host"]:
         """Loaded and bound; afterwards nothing of it is in the kernel. The log goes on from one to the next."""
         before = set(programs())
-        self.start_s = self.start()
-        self.idle = self.resident()
-        self.programs = programs().keys() - before
         try:
+            self.start_s = self.start()
+            self.idle = self.resident()
+            self.programs = programs().keys() - before
             self.daemon.set_policies(**{name: policy(name, count) for name, count in GLOBS.items()})
             yield self
         finally:
@@ -81,17 +81,16 @@ class Host:
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
             ears.bind(str(path))
-            ears.settimeout(READY_S)
+            ears.settimeout(0.5)
             os.environ["NOTIFY_SOCKET"] = str(path)
             began = time.monotonic()
             try:
-                self.daemon.spawn()
-                while b"READY=1" not in ears.recv(4096):
-                    pass
-            except TimeoutError:
-                raise RuntimeError("hostwardend isn't ready: " + self.daemon.log_file.read_text()[-500:]) from None
+                process = self.daemon.spawn()
             finally:
                 del os.environ["NOTIFY_SOCKET"]
+            while not _is_said(ears, b"READY=1"):
+                if process.poll() is not None or time.monotonic() - began > READY_S:
+                    raise RuntimeError("hostwardend isn't ready: " + self.daemon.log_file.read_text()[-500:])
             took = time.monotonic() - began
         if self.daemon.command("status").returncode:
             raise RuntimeError("hostwardend says that it is ready, and `hostwarden status` that it isn't")
@@ -125,6 +124,13 @@ class Host:
         pairs = dict(line.split(":", 1) for line in status.splitlines() if line.startswith(("VmRSS", "Rss")))
         size = {key: int(value.split()[0]) * 1024 / 1e6 for key, value in pairs.items()}
         return {"all": size["VmRSS"], "own": size["RssAnon"], "files": size["RssFile"] + size["RssShmem"]}
+
+
+def _is_said(ears: socket.socket, word: bytes) -> bool:
+    """Whether ``word`` comes within the socket's time-out."""
+    with suppress(TimeoutError):
+        return word in ears.recv(4096)
+    return False
 
 
 def programs() -> dict[int, dict[str, int | str]]:

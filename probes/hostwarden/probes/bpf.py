@@ -15,6 +15,7 @@ ATTR_SIZE = 160
 
 BPF_F_ALLOW_MULTI = 1 << 1
 BPF_ANY = 0
+UPDATE_TRIES = 100
 RAW_TRACEPOINT_BTF = 23  # enum bpf_attach_type: BPF_TRACE_RAW_TP
 
 libc = ctypes.CDLL(None, use_errno=True)
