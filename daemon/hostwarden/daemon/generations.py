@@ -9,7 +9,6 @@ than the tables in force, and older than the daemon.
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,6 @@ Lineage = tuple[Labels, ...]  # an agent's own labels, then those of the agent t
 HOST_ROW = (Place(b"", b""),)  # paths that are already the host's
 FIRST_PROFILE = 2  # 0 is the proof's, 1 the selectors'
 KEPT = 8  # generations whose reasons are remembered
-GRACE_S = 0.2  # no program that began under the old generation runs that long
 
 
 class PolicyProblem(Exception):
@@ -194,11 +192,12 @@ class Generations:
             replace(control, generation=number, selectors=any(policy.rules for policy in pool.selectors))
         )
         self.number = number
+        # Before anybody touches the other bank: a program without its tables would refuse what is allowed.
+        kerneltables.wait_for_programs(self._kernel.maps, bank, 0, profiles[0])
         return number
 
     def forget_old(self) -> None:
-        """Free the idle bank's memory; a moment after ``switch``, when no program walks it any more."""
-        time.sleep(GRACE_S)
+        """Free the idle bank's memory, which no program walks any more."""
         self._forget_bank((self.number + 1) & 1)
 
     # making

@@ -136,6 +136,15 @@ def install(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -
         os.close(nets)
 
 
+def wait_for_programs(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -> None:
+    """Return when no program runs any more that began before: none walks the tables that were in force until now.
+
+    An update of a map of maps waits for that (kernel/bpf/syscall.c, maybe_wait_bpf_programs), so ``profile`` is put
+    where it is once more.
+    """
+    _install_array(maps["profiles"], bank * SIZES["MAX_PROFILES"] + number, pack_profile(profile), "profile")
+
+
 def uninstall(maps: Mapping[str, int], bank: int, number: int) -> None:
     """Free the memory of a profile that no generation in force uses."""
     index = bank * SIZES["MAX_PROFILES"] + number

@@ -21,7 +21,7 @@ from hostwarden.daemon.acts import Identity, body
 from hostwarden.daemon.agentsd import AgentSpec, read_agents
 from hostwarden.daemon.attach import Attached
 from hostwarden.daemon.config import Settings
-from hostwarden.daemon.generations import Generations, Lineage, PolicyProblem, Pool
+from hostwarden.daemon.generations import FIRST_PROFILE, Generations, Lineage, PolicyProblem, Pool
 from hostwarden.daemon.recorder import ActsFull, Recorder
 from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, check_name, show_labels
 from hostwarden.daemon.state import StartedAgent, State, StateError, save
@@ -155,7 +155,10 @@ class Warden:
     def _put_in_force(self, intake: Intake, pool: Pool) -> int:
         """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
         self._check_refusable(intake)
-        found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
+        try:
+            found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
+        except mounts.MountError as error:
+            raise PolicyProblem(str(error)) from error
         pool = replace(
             pool,
             policies=intake.policies,
@@ -163,17 +166,21 @@ class Warden:
             superblocks=tuple(found),
             addresses=self._teach(),
         )
-        fresh = self._standing(intake.specs, pool)
+        fresh: list[Agent] = []
         try:
+            for spec in intake.specs:
+                fresh += self._give_slot(spec, pool)
             if self.generations.is_in_force(pool):
                 self.generations.pool = pool
             else:
                 self.generations.switch(pool)
-        except PolicyProblem:
+        except (PolicyProblem, AgentProblem) as error:
             for agent in fresh:
                 self.registry.free(agent)
-            raise
+            raise PolicyProblem(str(error)) from error
         self._specs = intake.specs
+        for spec in intake.specs:
+            self._settle(spec, pool)
         selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
         return self.generations.number
 
@@ -206,25 +213,28 @@ class Warden:
                 addresses[int.from_bytes(key, "little")] = int.from_bytes(address, "little")
         return addresses
 
-    def _standing(self, specs: Sequence[AgentSpec], pool: Pool) -> list[Agent]:
-        """Slots for the agents of agents.d; the new ones."""
-        fresh = []
-        for spec in specs:
-            agent = self.registry.by_name.get(spec.name)
-            lineage = (frozenset(spec.labels.items()),)
-            if lineage not in pool.profiles:
-                used = set(pool.profiles.values())
-                number = next(n for n in range(2, layout.SIZES["MAX_PROFILES"] + len(specs)) if n not in used)
-                if number >= layout.SIZES["MAX_PROFILES"]:
-                    raise PolicyProblem("too many different sets of labels: use fewer")
-                pool.profiles[lineage] = number
-            if agent is None:
-                agent = self.registry.create(spec.name, spec.labels, pool.profiles[lineage], standing=True)
-                fresh.append(agent)
-            agent.standing, agent.labels, agent.profile = True, dict(spec.labels), pool.profiles[lineage]
-            agent.killed = agent.killed or self._is_blocked(agent.labels)
-            self.registry.write(agent)
-        return fresh
+    def _give_slot(self, spec: AgentSpec, pool: Pool) -> list[Agent]:
+        """A place for an agent of agents.d, and a profile in ``pool``; the agent if it is new. Running ones stay as
+        they are until the tables for them are in force. Raises PolicyProblem, AgentProblem.
+        """
+        lineage = (frozenset(spec.labels.items()),)
+        if lineage not in pool.profiles:
+            used = set(pool.profiles.values())
+            number = next((n for n in range(FIRST_PROFILE, layout.SIZES["MAX_PROFILES"]) if n not in used), None)
+            if number is None:
+                raise PolicyProblem("too many different sets of labels: use fewer")
+            pool.profiles[lineage] = number
+        if spec.name in self.registry.by_name:
+            return []
+        return [self.registry.create(spec.name, spec.labels, pool.profiles[lineage], standing=True)]
+
+    def _settle(self, spec: AgentSpec, pool: Pool) -> None:
+        """What agents.d says of an agent, now that its tables are in force."""
+        agent = self.registry.by_name[spec.name]
+        agent.standing, agent.labels = True, dict(spec.labels)
+        agent.profile = pool.profiles[frozenset(spec.labels.items()),]
+        agent.killed = agent.killed or self._is_blocked(agent.labels)
+        self.registry.write(agent)
 
     def _seed(self) -> int:
         """Processes that run already and belong to an agent of agents.d, and their descendants, until nobody is new."""
@@ -390,7 +400,7 @@ class Warden:
             raise
         warnings = [str(warning) for warning in check(intake.policies, self.tiers())]
         self._record("policy", peer, detail=self.describe_policies(intake, warnings))
-        self.generations.forget_old()
+        self._forget_old(number)
         return number, len(intake.policies), warnings
 
     def mounts_changed(self) -> None:
@@ -400,11 +410,17 @@ class Warden:
             before = self.generations.number
             try:
                 self._put_in_force(Intake(pool.policies, self._specs), pool)
-            except (PolicyProblem, mounts.MountError) as error:
+            except PolicyProblem as error:
                 self._record("policy", None, detail={"refused": [str(error)], "because": "mounts changed"})
                 return
-        if self.generations.number != before:
-            self.generations.forget_old()
+            if self.generations.number != before:
+                self.generations.forget_old()
+
+    def _forget_old(self, number: int) -> None:
+        """Unless somebody has switched since: what is idle now was in force a moment ago."""
+        with self._lock:
+            if self.generations.number == number:
+                self.generations.forget_old()
 
     def _drop_standing(self, specs: Sequence[AgentSpec]) -> None:
         names = {spec.name for spec in specs}
