@@ -122,6 +122,7 @@ def world(hostwarden: Hostwarden, agents: dict[str, Resident]) -> Iterator[World
     scripts = {
         "refused-script": "/bin/sh", "script": "/bin/sh", "script-of-refused": f"{root}/interpreters/refused-sh",
         "env-script": "/usr/bin/env sh", "refused-env-script": "/usr/bin/env sh",
+        "env-of-refused": f"/usr/bin/env {root}/interpreters/refused-sh",
     }  # fmt: skip
     for name, interpreter in scripts.items():
         (root / "bin" / name).write_text(f"#!{interpreter}\necho ran\n")
@@ -288,6 +289,7 @@ EXECS = {
     "script behind 300 descriptors": ("P/exec crowd R/bin/refused-script", "R/bin/refused-script"),
     "script with env": ("P/exec execve R/bin/refused-env-script", "R/bin/refused-env-script"),
     "interpreter": ("P/exec execve R/bin/script-of-refused", "R/bin/script-of-refused"),
+    "interpreter by env": ("P/exec execve R/bin/env-of-refused", "R/interpreters/refused-sh"),
     "interpreter, by itself": ("R/interpreters/refused-sh -c echo\tran", "R/interpreters/refused-sh"),
 }
 

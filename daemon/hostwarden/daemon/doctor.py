@@ -28,7 +28,7 @@ LIMITS: tuple[tuple[frozenset[Action], str], ...] = (
         frozenset(FILE_ACTIONS),
         "io_uring's own opens, unlink, rename, link, mkdir, mknod, symlink, chmod, truncate by path, ptrace and mount"
         " aren't watched yet: a protected file that an agent renames, or shows through an overlay that it mounts in the"
-        " host's namespace, is judged by its new name",
+        " host's namespace, is judged by its new name; a bind mount there adds a name that an allow rule may match",
     ),
     (
         frozenset({Action.READ, Action.WRITE}),
