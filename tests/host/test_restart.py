@@ -147,3 +147,21 @@ def test_a_stopped_daemon_leaves_what_it_enforced(
         attempts.go_on(10)
         hostwarden.start()
         assert hostwarden.run(["cat", str(other)]).returncode == 137
+
+
+def test_agents_that_nobody_remembers_stay_bound(hostwarden: Hostwarden, folder: Path) -> None:
+    """state.json was moved away, as its error messages advise: what runs goes on being what it is in the kernel."""
+    secret, name = folder / "secret", f"forgotten-{os.getpid()}"
+    secret.write_text("bytes that must not leave")
+    hostwarden.set_policies(p=deny("read", secret))
+    with hostwarden.spawn_agent(["sh"], agent=name, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin and shell.stdout
+        hostwarden.wait_for(agent=name, action="exec")
+        hostwarden.stop()
+        (hostwarden.state_dir / "state.json").unlink()
+        hostwarden.start()
+        for n in range(3):  # new agents take free slots, and never its own
+            assert hostwarden.run(["true"], agent=f"new-{os.getpid()}-{n}", labels="team=other").returncode == 0
+        shell.stdin.write(f"cat {secret}; echo\n")
+        shell.stdin.close()
+        assert shell.stdout.read() == "\n"

@@ -31,6 +31,7 @@ Labels = frozenset[tuple[str, str]]
 Lineage = tuple[Labels, ...]  # an agent's own labels, then those of the agent that started it, and so on
 HOST_ROW = (Place(b"", b""),)  # paths that are already the host's
 FIRST_PROFILE = 2  # 0 is the proof's, 1 the selectors'
+LARGE_STATES = 1000  # of a profile: what has more isn't kept in memory once it is in the kernel
 KEPT = 8  # generations whose reasons are remembered
 
 
@@ -97,7 +98,8 @@ class Generations:
         self._known: dict[int, Generation] = {}
         self._unsaved: set[int] = set()  # numbers that the disk had no space for
         self._is_said = False
-        self._compiled: dict[tuple[str, ...], Profile] = {}
+        self._compiled: dict[tuple[str, ...], Profile] = {}  # small ones, for the next agent under the same policies
+        self._states: dict[tuple[str, ...], int] = {}
         self._scans: dict[tuple[str, ...], Scan] = {}
         self.pool = Pool()
         for path in self._folder.glob("*.json"):
@@ -121,7 +123,7 @@ class Generations:
     @property
     def states(self) -> int:
         """States of all automata in force."""
-        return sum(automaton.n_states for profile in self._compiled.values() for automaton in profile.paths)
+        return sum(self._states.values())
 
     @property
     def skipped(self) -> list[str]:
@@ -170,8 +172,8 @@ class Generations:
 
         Raises PolicyProblem; then nothing has changed.
         """
-        before, compiled, scans = self.pool, self._compiled, self._scans
-        self.pool, self._compiled, self._scans = pool, {}, {}
+        before = self.pool, self._compiled, self._scans, self._states
+        self.pool, self._compiled, self._scans, self._states = pool, {}, {}, {}
         number = self.number + 1
         bank = number & 1
         try:
@@ -183,9 +185,10 @@ class Generations:
             for n, profile in profiles.items():
                 self._install(bank, n, profile, wanted[n])
         except (PolicyProblem, OSError) as error:
-            self.pool, self._compiled, self._scans = before, compiled, scans
+            self.pool, self._compiled, self._scans, self._states = before
             raise PolicyProblem(str(error)) from error
         reasons = {n: profile.reasons for n, profile in profiles.items()}
+        self._drop_large()
         self._remember(Generation(number, reasons, self._rows(), pool.fingerprint()))
         control = self._kernel.control()
         self._kernel.set_control(
@@ -213,7 +216,15 @@ class Generations:
             except CompileError as error:
                 names = ", ".join(policy.name for policy in policies)
                 raise PolicyProblem(f"policies {names}: {error}") from error
-        return self._compiled[key]
+        profile = self._compiled[key]
+        self._states[key] = sum(automaton.n_states for automaton in profile.paths)
+        return profile
+
+    def _drop_large(self) -> None:
+        """What is in the kernel needn't be here as well: 1,000 globs are 7 MB, and a second to compile again."""
+        large = [key for key in self._compiled if self._states[key] > LARGE_STATES]
+        for key in large:
+            del self._compiled[key]
 
     def _install(self, bank: int, number: int, profile: Profile, policies: Sequence[Policy]) -> None:
         kerneltables.install(self._kernel.maps, bank, number, profile)

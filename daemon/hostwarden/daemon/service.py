@@ -216,6 +216,7 @@ class Daemon:
         if self._ask["reload"]:
             self._ask["reload"] = False
             self._reload()
+            _settle_memory()
 
     def _reload(self) -> None:
         try:
