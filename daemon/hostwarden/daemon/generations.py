@@ -31,6 +31,7 @@ Labels = frozenset[tuple[str, str]]
 Lineage = tuple[Labels, ...]  # an agent's own labels, then those of the agent that started it, and so on
 HOST_ROW = (Place(b"", b""),)  # paths that are already the host's
 FIRST_PROFILE = 2  # 0 is the proof's, 1 the selectors'
+NO_PROFILE = layout.SIZES["MAX_PROFILES"] - 1  # never has tables: whoever has this number is refused everything
 LARGE_STATES = 1000  # of a profile: what has more isn't kept in memory once it is in the kernel
 KEPT = 8  # generations whose reasons are remembered
 
@@ -152,7 +153,7 @@ class Generations:
 
         When all have been had, those that are free begin anew with a new generation. Raises PolicyProblem.
         """
-        numbers = range(FIRST_PROFILE, layout.SIZES["MAX_PROFILES"])
+        numbers = range(FIRST_PROFILE, NO_PROFILE)
         used = set(self.pool.profiles.values())
         if used.issuperset(numbers):
             raise PolicyProblem(f"more than {len(used)} different sets of labels at once: use fewer")

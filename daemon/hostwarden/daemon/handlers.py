@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from hostwarden.daemon import shown
 from hostwarden.daemon.doctor import examine
 from hostwarden.daemon.generations import PolicyProblem
 from hostwarden.daemon.registry import AgentProblem
@@ -32,13 +33,13 @@ class Handlers:
 
     def status(self, request: pb.StatusRequest, peer: Peer, call: Call) -> pb.StatusReply:
         """What is in force, and whether it is ready."""
-        shown = self._warden.status()
+        found = shown.status(self._warden)
         return pb.StatusReply(
-            ready=shown["ready"],
-            tiers=shown["tiers"],
-            lost=shown["lost"],
-            sequence=shown["sequence"],
-            json=orjson.dumps(shown),
+            ready=found["ready"],
+            tiers=found["tiers"],
+            lost=found["lost"],
+            sequence=found["sequence"],
+            json=orjson.dumps(found),
         )
 
     def doctor(self, request: pb.DoctorRequest, peer: Peer, call: Call) -> pb.JsonReply:
@@ -47,7 +48,7 @@ class Handlers:
 
     def ps(self, request: pb.PsRequest, peer: Peer, call: Call) -> Iterator[pb.JsonReply]:
         """One agent a message."""
-        for agent in self._warden.agents():
+        for agent in shown.agents(self._warden):
             yield pb.JsonReply(json=orjson.dumps(agent))
 
     def events(self, request: pb.EventsRequest, peer: Peer, call: Call) -> Iterator[pb.RecordLine]:

@@ -22,13 +22,15 @@ from hostwarden.daemon.defines import defines
 from hostwarden.daemon.enrich import Enricher
 from hostwarden.daemon.generations import PolicyProblem
 from hostwarden.daemon.handlers import Handlers
+from hostwarden.daemon.intake import Intake, read_intake
 from hostwarden.daemon.lock import Busy, LockProblem, Locks
 from hostwarden.daemon.losses import recorded_losses
 from hostwarden.daemon.mounts import MountError, MountWatch, read_mounts
 from hostwarden.daemon.processes import ProcessTable
 from hostwarden.daemon.recorder import TAIL_RECORDS, Recorder
+from hostwarden.daemon.shown import describe_start
 from hostwarden.daemon.state import State, StateError, load, save
-from hostwarden.daemon.warden import Intake, Warden, read_intake
+from hostwarden.daemon.warden import Warden
 from hostwarden.policy.source import PolicyErrors
 from hostwarden.policy.words import Tier
 from hostwarden.probes.rings import Ring, RingError, size_of
@@ -151,7 +153,7 @@ class Daemon:
             self._act("recovered", detail={"bytes_cut": recovery.bytes_cut, "lines_cut": recovery.lines_cut})
         if attached.adopted:
             self._record_gap(orjson.loads(lines[-1]) if lines else {})
-        self._act("start", detail=warden.describe_start(intake, attached.adopted))
+        self._act("start", detail=describe_start(warden, intake, attached.adopted))
 
     def _record_gap(self, last: dict[str, Any]) -> None:
         """Nobody recorded from the last record to now: what the rings kept follows, what they lost is counted."""

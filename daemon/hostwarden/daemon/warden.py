@@ -7,29 +7,38 @@ its own; records are handed to the recorder. Each of its acts is a record, refus
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from hostwarden.daemon import cgroups, hands, held, members, mounts, policies, proofs, protect, selectors
+from hostwarden.daemon import cgroups, hands, held, members, mounts, proofs, protect, selectors, shown
 from hostwarden.daemon.acts import Identity, body
-from hostwarden.daemon.agentsd import AgentSpec, read_agents
+from hostwarden.daemon.agentsd import AgentSpec
 from hostwarden.daemon.attach import Attached
 from hostwarden.daemon.config import Settings
-from hostwarden.daemon.generations import FIRST_PROFILE, Generations, Lineage, PolicyProblem, Pool
+from hostwarden.daemon.generations import FIRST_PROFILE, NO_PROFILE, Generations, Lineage, PolicyProblem, Pool
+from hostwarden.daemon.intake import Intake, check_refusable, read_intake
+from hostwarden.daemon.memory import Memory, remembered
 from hostwarden.daemon.recorder import ActsFull, Recorder
-from hostwarden.daemon.registry import Agent, AgentProblem, Registry, carries, check_name, show_labels
-from hostwarden.daemon.state import StartedAgent, State, StateError, save
+from hostwarden.daemon.registry import (
+    FIRST_SLOT,
+    MAX_AGENTS,
+    Agent,
+    AgentProblem,
+    Registry,
+    carries,
+    check_name,
+    show_labels,
+)
+from hostwarden.daemon.state import State
 from hostwarden.daemon.teach import Teacher, Untaught
 from hostwarden.policy.check import check
-from hostwarden.policy.model import Policy
 from hostwarden.policy.source import PolicyErrors
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Outcome, Tier, Verdict
+from hostwarden.policy.words import Action, Outcome, Tier, Verdict
 from hostwarden.probes import bpf, layout
 from hostwarden.probes.pins import Member
 from hostwarden.records.writer import LogWriter
@@ -38,6 +47,7 @@ from hostwarden.wire.uplink import Uplink
 
 SYNC_TIMEOUT_S = 5  # below the patience of those who ask (wire/client.py)
 FULL_TIMEOUT_S = 0.1
+UNKNOWN = {"hostwarden": "unknown"}  # labels of agents that a daemon finds in the kernel and nowhere else
 log = logging.getLogger("hostwardend")
 
 
@@ -54,32 +64,6 @@ class Killed:
     agents: list[str]
 
 
-@dataclass(frozen=True)
-class Intake:
-    """Everything that is read from files, together: all of it is in force, or nothing of it."""
-
-    policies: tuple[Policy, ...]
-    specs: tuple[AgentSpec, ...]
-
-
-def read_intake(settings: Settings) -> Intake:
-    """Policies and agents from their folders. Raises PolicyErrors with every mistake in any of them."""
-    errors: list[Any] = []
-    found: tuple[Policy, ...] = ()
-    specs: tuple[AgentSpec, ...] = ()
-    try:
-        found = policies.read(settings.daemon.policy_dir)
-    except PolicyErrors as error:
-        errors += error.errors
-    try:
-        specs = read_agents(settings.daemon.agents_dir)
-    except PolicyErrors as error:
-        errors += error.errors
-    if errors:
-        raise PolicyErrors(errors)
-    return Intake(found, specs)
-
-
 class Warden:
     """See the module."""
 
@@ -91,12 +75,11 @@ class Warden:
         self._loop_thread = threading.get_ident()
         self.proofs: list[proofs.Proof] = []
         self.ready = False
-        self._unsaved = False
         self._stale_gate = 0
         self.uplink: Uplink | None = None
         self.log: LogWriter  # set before begin()
-        self._state = state
-        self._blocked = [dict(block) for block in state.blocked]
+        self._memory = Memory(settings.daemon.state_dir, state)
+        self.blocked = [dict(block) for block in state.blocked]
         self._lock = threading.RLock()
         self._specs: tuple[AgentSpec, ...] = ()
         self.generations = Generations(self.kernel, settings.daemon.state_dir)
@@ -111,19 +94,21 @@ class Warden:
         """Put everything in force and find who is a member. Raises PolicyProblem; then nothing has changed."""
         with self._lock:
             self._mark_self()
-            self.registry.incarnation = self._state.incarnations
-            for known in self._state.agents:
-                agent = _remembered(known)
+            self.registry.incarnation = self._memory.state.incarnations
+            for known in self._memory.state.agents:
+                agent = remembered(known)
                 agent.killed = self._is_shut(agent)
                 self.registry.add(agent)
+            self._keep_strangers()
             pool = Pool(proof=(proofs.policy(self._proof_folder),))
-            pool.profiles.update({agent.lineage: agent.profile for agent in self.registry})
+            known = [agent for agent in self.registry if agent.profile != NO_PROFILE]
+            pool.profiles.update({agent.lineage: agent.profile for agent in known})
             self._put_in_force(intake, pool)
             control = self.kernel.control()
             self.kernel.set_control(
                 replace(
                     control,
-                    armed=self._state.armed,
+                    armed=self._memory.state.armed,
                     deny_is_kill=self.deny == "kill",
                     shown=self.config.daemon.argv_shown,
                 )
@@ -132,9 +117,21 @@ class Warden:
             self._prove()
             self._save()
 
+    def _keep_strangers(self) -> None:
+        """Members of agents that the state doesn't know: it was moved away, or a full disk didn't take it.
+
+        They keep their slots. What their labels were nobody knows, so all is refused them (no tables: fails closed).
+        """
+        known = {agent.id for agent in self.registry}
+        for agent_id in {member.agent for _, member in self.kernel.processes()} - known:
+            slot, incarnation = agent_id % MAX_AGENTS, agent_id >> layout.AGENT_SLOT_BITS
+            if slot >= FIRST_SLOT:
+                log.error("agent %d is running and state.json doesn't know it: everything is refused it", agent_id)
+                self.registry.add(Agent(slot, incarnation, f"unknown-{agent_id}", dict(UNKNOWN), NO_PROFILE))
+
     def _prove(self) -> None:
         """By actions that must be refused: none can be while we are disarmed, so `arm` asks for it then."""
-        if self._state.armed:
+        if self._memory.state.armed:
             self.proofs = proofs.prove(self.kernel, self._proof_folder, self.deny == "kill")
 
     def _mark_self(self) -> None:
@@ -154,7 +151,7 @@ class Warden:
 
     def _put_in_force(self, intake: Intake, pool: Pool) -> int:
         """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
-        self._check_refusable(intake)
+        check_refusable(intake, self.deny)
         try:
             found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
         except mounts.MountError as error:
@@ -184,22 +181,6 @@ class Warden:
         selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
         return self.generations.number
 
-    def _check_refusable(self, intake: Intake) -> None:
-        """deny_without_lsm = "refuse": no policy may say `deny` where the tier can't refuse. Raises PolicyProblem."""
-        if self.deny != "refuse":
-            return
-        for policy in intake.policies:
-            if policy.mode is not Mode.ENFORCE:
-                continue
-            rules = [rule.location for rule in policy.rules if rule.verdict is Verdict.DENY and _on_files(rule.actions)]
-            if _on_files([action for action, verdict in policy.otherwise.items() if verdict is Verdict.DENY]):
-                rules.append(f"{policy.file}: otherwise")
-            if rules:
-                raise PolicyProblem(
-                    f"{rules[0]}: `deny` of a file action can only kill on this host, and deny_without_lsm is refuse:"
-                    " write `kill`, or set deny_without_lsm to kill or audit"
-                )
-
     def _teach(self) -> dict[int, int]:
         """dev → address of each superblock that the host's mounts show."""
         taught = self.kernel.maps["taught"]
@@ -220,7 +201,7 @@ class Warden:
         lineage = (frozenset(spec.labels.items()),)
         if lineage not in pool.profiles:
             used = set(pool.profiles.values())
-            number = next((n for n in range(FIRST_PROFILE, layout.SIZES["MAX_PROFILES"]) if n not in used), None)
+            number = next((n for n in range(FIRST_PROFILE, NO_PROFILE) if n not in used), None)
             if number is None:
                 raise PolicyProblem("too many different sets of labels: use fewer")
             pool.profiles[lineage] = number
@@ -283,7 +264,7 @@ class Warden:
         """Into the agent's cgroup. A child agent stays below its parent's hands: it gets no cgroup of its own."""
         if agent.ancestors:
             return
-        folder = self.cgroups.make(f"{agent.name}-{self._state.instance}")
+        folder = self.cgroups.make(f"{agent.name}-{self._memory.state.instance}")
         self.cgroups.move(folder, pid)
         agent.cgroup = str(folder)
 
@@ -336,8 +317,8 @@ class Warden:
                 return Killed(frozenset(), frozenset(), [])
             ids = {agent.id for agent in matching}
             before = hands.members_of(self.kernel, ids)
-            if dict(labels) not in self._blocked:
-                self._blocked.append(dict(labels))
+            if dict(labels) not in self.blocked:
+                self.blocked.append(dict(labels))
             for agent in matching:
                 agent.killed = True
                 self.registry.write(agent)
@@ -360,10 +341,10 @@ class Warden:
     def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
         """Blocks that carry these labels are lifted (a broader one stays). The agents that may start again."""
         with self._lock:
-            lifted = [block for block in self._blocked if carries(block, labels)]
+            lifted = [block for block in self.blocked if carries(block, labels)]
             if not lifted:
                 return []
-            self._blocked[:] = [block for block in self._blocked if block not in lifted]
+            self.blocked[:] = [block for block in self.blocked if block not in lifted]
             names = [show_labels(block) for block in lifted]
             for agent in self.registry:
                 if agent.killed and not self._is_shut(agent):
@@ -377,7 +358,7 @@ class Warden:
     def arm(self, armed: bool, peer: Peer) -> None:
         """Verdicts are made real, or only recorded."""
         with self._lock:
-            self._state = self._state.model_copy(update={"armed": armed})
+            self._memory.state = self._memory.state.model_copy(update={"armed": armed})
             self._save()
             self.kernel.set_control(replace(self.kernel.control(), armed=armed))
             if not self.proofs:
@@ -399,7 +380,7 @@ class Warden:
             self._record("policy", peer, detail={"refused": lines[:100]})
             raise
         warnings = [str(warning) for warning in check(intake.policies, self.tiers())]
-        self._record("policy", peer, detail=self.describe_policies(intake, warnings))
+        self._record("policy", peer, detail=shown.describe_policies(self, intake, warnings))
         self._forget_old(number)
         return number, len(intake.policies), warnings
 
@@ -445,66 +426,17 @@ class Warden:
             used = {agent.lineage for agent in self.registry}
             for lineage in [lineage for lineage in self.generations.pool.profiles if lineage not in used]:
                 del self.generations.pool.profiles[lineage]
-            if ended or self._unsaved:
+            if ended or self._memory.is_unsaved:
                 self._save()
             self.generations.save()
             self._stale_gate = self.kernel.lower_stale_gate(self._stale_gate)
 
     # what is shown
 
-    def agents(self) -> Iterator[dict[str, Any]]:
-        """`ps`: one dict an agent."""
-        pids: dict[int, list[int]] = {}
-        for pid, member in self.kernel.processes():
-            pids.setdefault(member.agent, []).append(pid)
-        for agent in self.registry:
-            mine = sorted(pids.get(agent.id, []))
-            if not mine and not agent.standing and not agent.killed:
-                continue
-            counts = self.kernel.counts(agent.slot)
-            yield {
-                "agent": agent.name,
-                "labels": agent.labels,
-                "state": "killed" if agent.killed else "running" if mine else "waiting",
-                "processes": len(mine),
-                "pids": mine[:100],
-                "actions": {str(action): counts.seen[action] for action in Action},
-                "unrecorded": {str(action): counts.unrecorded[action] for action in Action},
-                "denied": counts.denied,
-                "lost": sum(map(sum, counts.lost)),
-            }
-
     def tiers(self) -> dict[Action, Tier]:
         """Action → the tier that was proven for it."""
         proven = {proof.action: proof.tier for proof in self.proofs if proof.proven}
         return {action: proven.get(action, Tier.NONE) for action in Action}
-
-    def status(self) -> dict[str, Any]:
-        """`status`, whole."""
-        uplink = self.uplink
-        return {
-            "ready": self.ready and all(proof.proven for proof in self.proofs),
-            "tiers": {str(action): str(tier) for action, tier in self.tiers().items()},
-            "lost": self.lost(),
-            "sequence": self.log.last_sequence,
-            "synced": self.synced,
-            "armed": self.is_armed,
-            "host": self.identity.host,
-            "generation": self.generations.number,
-            "policies": [policy.name for policy in self.generations.pool.policies],
-            "agents": len(self.registry.by_name),
-            "blocked": self._blocked,
-            "policy_dir": str(self.config.daemon.policy_dir),
-            "state_dir": str(self.config.daemon.state_dir),
-            "log_full": self.log_full,
-            "collector": asdict(uplink.state) if uplink else None,
-            "states": self.generations.states,
-            "pid": os.getpid(),
-        }
-
-    def lost(self) -> int:
-        """Actions counted but not recorded, of all agents that have a slot, and of those that are gone."""
-        return self.recorder.ledger.total
 
     @property
     def synced(self) -> int:
@@ -514,7 +446,7 @@ class Warden:
     @property
     def is_armed(self) -> bool:
         """Whether verdicts are made real."""
-        return self._state.armed
+        return self._memory.state.armed
 
     @property
     def log_full(self) -> bool:
@@ -538,26 +470,6 @@ class Warden:
         """Agent id → what it did, in numbers, for the recorder's accounts."""
         return {agent.id: self.kernel.counts(agent.slot) for agent in self.registry}
 
-    def describe_policies(self, intake: Intake, warnings: Sequence[str] = ()) -> dict[str, Any]:
-        """For records."""
-        return {
-            "generation": self.generations.number,
-            "policies": [
-                {"name": policy.name, "digest": policy.digest, "mode": str(policy.mode)} for policy in intake.policies
-            ],
-            "agents": [spec.name for spec in intake.specs],
-            "warnings": list(warnings)[:100],
-        }
-
-    def describe_start(self, intake: Intake, adopted: bool) -> dict[str, Any]:
-        """For the record of the start."""
-        return self.describe_policies(intake) | {
-            "adopted": adopted,
-            "version": version("hostwarden"),
-            "tiers": {str(action): str(tier) for action, tier in self.tiers().items()},
-            "proofs": [f"{proof.action} {proof.tier}: {proof.seen}" for proof in self.proofs],
-        }
-
     def is_agent(self, pid: int) -> bool:
         """Whether a process is a member now."""
         return self.kernel.process(pid) is not None
@@ -576,7 +488,7 @@ class Warden:
     # remembering
 
     def _blocking(self, labels: Mapping[str, str]) -> dict[str, str] | None:
-        return next((block for block in self._blocked if carries(labels, block)), None)
+        return next((block for block in self.blocked if carries(labels, block)), None)
 
     def _is_blocked(self, labels: Mapping[str, str]) -> bool:
         return self._blocking(labels) is not None
@@ -590,22 +502,7 @@ class Warden:
             raise NotReady("hostwardend isn't ready yet, try again in a moment")
 
     def _save(self) -> None:
-        self._state = self._state.model_copy(
-            update={
-                "blocked": tuple(self._blocked),
-                "incarnations": self.registry.incarnation,
-                "generation": self.generations.number,
-                "agents": tuple(_to_remember(agent) for agent in self.registry),
-            }
-        )
-        try:
-            save(self.config.daemon.state_dir, self._state)
-            self._unsaved = False
-        except StateError as error:
-            # A full disk must not keep anybody from killing an agent: it is tried again until it works (tidy).
-            if not self._unsaved:
-                log.error("%s; what was asked is in force, but a restart would forget it", error)
-            self._unsaved = True
+        self._memory.save(self.blocked, self.registry, self.generations.number)
 
     def _record(self, action: str, peer: Peer | None, *, agent: Agent | None = None, **fields: Any) -> None:
         """Write an act and wait until it is on disk: who asked gets no answer before the log has the question."""
@@ -620,18 +517,3 @@ class Warden:
             # The disk is full, or we end: the act was done, and its record waits with all others.
             with suppress(TimeoutError, ActsFull):
                 future.result(FULL_TIMEOUT_S if self.log_full else SYNC_TIMEOUT_S)
-
-
-def _on_files(actions: Iterable[Action]) -> bool:
-    return any(action in FILE_ACTIONS for action in actions)
-
-
-def _remembered(known: StartedAgent) -> Agent:
-    fields = known.model_dump()
-    fields["ancestors"] = tuple(frozenset(labels.items()) for labels in known.ancestors)
-    return Agent(**fields)
-
-
-def _to_remember(agent: Agent) -> StartedAgent:
-    fields = {name: getattr(agent, name) for name in StartedAgent.model_fields}
-    return StartedAgent(**fields | {"ancestors": tuple(dict(labels) for labels in agent.ancestors)})

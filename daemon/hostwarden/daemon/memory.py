@@ -1,0 +1,51 @@
+"""What a restart must find again, kept up to date: state.py has the file, this what goes into it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hostwarden.daemon.registry import Agent, Registry
+from hostwarden.daemon.state import StartedAgent, State, StateError, save
+
+log = logging.getLogger("hostwardend")
+
+
+class Memory:
+    """The state as it was saved last. One caller at a time (the warden's lock)."""
+
+    def __init__(self, state_dir: Path, state: State) -> None:
+        self._state_dir, self.state = state_dir, state
+        self.is_unsaved = False  # the disk had no space for what is in force
+
+    def save(self, blocked: Sequence[Mapping[str, str]], registry: Registry, generation: int) -> None:
+        """Write it down, as far as the disk has space.
+
+        A full disk must not keep anybody from killing an agent: it is said once, and tried again until it works.
+        """
+        self.state = self.state.model_copy(
+            update={
+                "blocked": tuple(dict(block) for block in blocked),
+                "incarnations": registry.incarnation,
+                "generation": generation,
+                "agents": tuple(_to_remember(agent) for agent in registry),
+            }
+        )
+        try:
+            save(self._state_dir, self.state)
+            self.is_unsaved = False
+        except StateError as error:
+            if not self.is_unsaved:
+                log.error("%s; what was asked is in force, but a restart would forget it", error)
+            self.is_unsaved = True
+
+
+def remembered(known: StartedAgent) -> Agent:
+    """An agent as it was."""
+    fields = known.model_dump()
+    fields["ancestors"] = tuple(frozenset(labels.items()) for labels in known.ancestors)
+    return Agent(**fields)
+
+
+def _to_remember(agent: Agent) -> StartedAgent:
+    fields = {name: getattr(agent, name) for name in StartedAgent.model_fields}
+    return StartedAgent(**fields | {"ancestors": tuple(dict(labels) for labels in agent.ancestors)})
