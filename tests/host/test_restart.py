@@ -160,6 +160,8 @@ def test_agents_that_nobody_remembers_stay_bound(hostwarden: Hostwarden, folder:
         hostwarden.stop()
         (hostwarden.state_dir / "state.json").unlink()
         hostwarden.start()
+        unknown = [agent for agent in hostwarden.json_lines("ps") if agent["labels"] == {"hostwarden": "unknown"}]
+        assert [agent["processes"] for agent in unknown] == [1]
         for n in range(3):  # new agents take free slots, and never its own
             assert hostwarden.run(["true"], agent=f"new-{os.getpid()}-{n}", labels="team=other").returncode == 0
         shell.stdin.write(f"cat {secret}; echo\n")
