@@ -302,6 +302,12 @@ def test_exec(world: World, argv: str, target: str) -> None:
     assert done.refusals[0]["target"] == world.fill_in(target)[0]
 
 
+def test_script_is_found_whatever_else_waits_for_its_process(world: World) -> None:
+    """A timer tick in the middle of exec queues work of its own where the script's file waits to be freed."""
+    done = world.agents["programs"].attempt([world.programs / "exec", "young", world.root / "bin/refused-script"])
+    assert (done.out, done.code, len(done.refusals)) == ("", KILLED, 300)
+
+
 @pytest.mark.parametrize(("argv", "target"), EXECS.values(), ids=EXECS)
 def test_who_is_no_agent_executes_it(world: World, argv: str, target: str) -> None:
     done = Outsider().attempt([part.replace("\t", " ") for part in world.fill_in(argv)])
