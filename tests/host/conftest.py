@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from hostwarden.wire.client import connect
+from hostwarden.wire.errors import ClientError
+
 PROGRAMS = Path(sys.executable).parent
 READY_S = 60
 WAIT_S = 10
@@ -57,10 +60,17 @@ bpffs_dir = "{self.bpffs}"
         """Start hostwardend, wait until it is ready."""
         self.spawn()
         ends = time.monotonic() + READY_S
-        while self.command("status").returncode != 0:
+        while not self.is_ready():
             assert self.process is not None
             assert self.process.poll() is None and time.monotonic() < ends, self.log_file.read_text()
             time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Whether `status` would exit 0."""
+        try:
+            return bool(self.status()["ready"])
+        except ClientError:
+            return False
 
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start hostwardend and don't wait."""
@@ -116,13 +126,18 @@ bpffs_dir = "{self.bpffs}"
         # Not splitlines(): a name may hold U+2028 or U+0085, which are no end of a line of JSON.
         return [json.loads(line) for line in done.stdout.split("\n") if line]
 
+    # As the commands ask, and with their client, but without starting Python for each question: there are thousands.
+
     def status(self) -> Record:
-        """`status --json`."""
-        return self.json_lines("status")[0]
+        """`status --json`. Raises ClientError."""
+        with connect(self.run_dir) as client:
+            reply = client.status()
+        return {"ready": reply.ready, **json.loads(reply.json)}
 
     def events(self, since: int = 0, **wanted: Any) -> list[Record]:
-        """Records after ``since`` whose fields are as ``wanted``."""
-        records = self.json_lines("events", "--since", str(since))
+        """Records after ``since`` whose fields are as ``wanted``. Raises ClientError."""
+        with connect(self.run_dir) as client:
+            records = [json.loads(reply.line) for reply in client.events(since)]
         return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
 
     def wait_for(self, since: int = 0, *, count: int = 1, **wanted: Any) -> list[Record]:
@@ -184,7 +199,9 @@ bpffs_dir = "{self.bpffs}"
 
     def agent(self, name: str) -> Record | None:
         """The line of `ps` about an agent."""
-        return next((line for line in self.json_lines("ps") if line["agent"] == name), None)
+        with connect(self.run_dir) as client:
+            lines = [json.loads(reply.json) for reply in client.ps()]
+        return next((line for line in lines if line["agent"] == name), None)
 
 
 def with_suppressed_kill(pid: int) -> None:

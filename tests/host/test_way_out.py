@@ -28,9 +28,9 @@ def secret(hostwarden: Hostwarden, folder: Path) -> Path:
 def waiting(hostwarden: Hostwarden) -> Iterator["subprocess.Popen[str]"]:
     """A shell that is an agent and runs what it is told to on stdin."""
     pipe = subprocess.PIPE
-    name = f"shell-{os.getpid()}"
+    name, since = f"shell-{os.getpid()}", hostwarden.sequence
     with hostwarden.spawn_agent(["sh"], agent=name, stdin=pipe, stdout=pipe, stderr=pipe) as shell:
-        hostwarden.wait_for(agent=name, action="exec")
+        hostwarden.wait_for(since, agent=name, action="exec")
         try:
             yield shell
         finally:
