@@ -67,8 +67,14 @@ later.add(app, later.AUDIT_COMMANDS, "audit ")
 
 def _running(options: Globals) -> Path:
     """Where the running daemon keeps its log. Raises CliError."""
+    from hostwarden.wire.roles import READY_ONLY
+
     with host(options) as client:
-        folder = parsed(client.status().json).get("state_dir")
+        folder, is_open = parsed(client.status().json).get("state_dir"), client.role not in READY_ONLY
+    if not is_open:
+        raise CliError(
+            "not permitted to know where the daemon's log is", "ask as root, or name a copy of it", Code.NOT_PERMITTED
+        )
     if not isinstance(folder, str):
         raise CliError("the daemon doesn't say where its log is", "name its state_dir", Code.INVALID)
     return Path(folder)
