@@ -1,10 +1,14 @@
 """`hostwardend --off`: the way out that needs no daemon. For a root that is no agent."""
 
 import os
+from contextlib import suppress
 
+from hostwarden.daemon.cgroups import CgroupError, Cgroups, find_v2
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.lock import Busy, LockProblem, Locks
+from hostwarden.daemon.mounts import MountError, read_mounts
 from hostwarden.daemon.protect import ancestors
+from hostwarden.daemon.state import StateError, load
 from hostwarden.policy.words import Action, Verdict
 from hostwarden.probes import pins
 
@@ -32,9 +36,22 @@ def off(settings: Settings) -> int:
     except (Busy, LockProblem) as error:
         raise OffError(str(error), "stop it first: systemctl stop hostwarden") from error
     try:
-        return pins.remove(bpffs)
+        gone = pins.remove(bpffs)
+        _remove_cgroups(settings)
+        return gone
     except (OSError, pins.BpffsError) as error:
         raise OffError(f"the pins in {bpffs} can't be removed: {error}") from error
+
+
+def _remove_cgroups(settings: Settings) -> None:
+    """The agents' cgroups, where they are empty: what still runs in one goes on, and keeps it."""
+    with suppress(StateError, MountError, CgroupError, OSError):
+        instance = load(settings.daemon.state_dir).instance
+        base = Cgroups(find_v2(read_mounts())).base
+        for folder in base.glob(f"*-{instance}") if instance else ():
+            with suppress(OSError):
+                folder.rmdir()
+        base.rmdir()
 
 
 def _agent_of_asker(settings: Settings) -> int | None:

@@ -101,8 +101,8 @@ class Warden:
                 self.registry.add(agent)
             self._keep_strangers()
             pool = Pool(proof=(proofs.policy(self._proof_folder),))
-            known = [agent for agent in self.registry if agent.profile != NO_PROFILE]
-            pool.profiles.update({agent.lineage: agent.profile for agent in known})
+            named = [agent for agent in self.registry if agent.profile != NO_PROFILE]
+            pool.profiles.update({agent.lineage: agent.profile for agent in named})
             self._put_in_force(intake, pool)
             control = self.kernel.control()
             self.kernel.set_control(

@@ -26,9 +26,18 @@ ALWAYS_INLINE struct file *script_of(struct hw_scratch *scratch, struct task_str
     u32 flags = 0;
     if (!work)
       return (struct file *)walk->mount;
-    READ(flags, (struct file *)(work - __builtin_offsetof(struct file, f_task_work)), f_flags);
-    if (flags & FMODE_EXEC)
-      walk->mount = work - __builtin_offsetof(struct file, f_task_work);
+    struct file *file = (struct file *)(work - __builtin_offsetof(struct file, f_task_work));
+    READ(flags, file, f_flags);
+    if (flags & FMODE_EXEC) {
+      /* Other work waits there, too (a timer tick leaves some): what isn't a file doesn't agree with itself. */
+      struct dentry *dentry;
+      u64 inode = 0, named = 0;
+      READ(inode, file, f_inode);
+      READ(dentry, file, f_path.dentry);
+      READ(named, dentry, d_inode);
+      if (inode && inode == named)
+        walk->mount = (u64)file;
+    }
     READ(next, (struct callback_head *)work, next);
     walk->top = next;
   }
