@@ -67,7 +67,7 @@ KERNEL = {
     "task_struct": "tgid pid group_leader files signal real_parent start_boottime mm cgroups task_works nsproxy"
     " exit_code thread_info.status",
     "mm_struct": "arg_start arg_end",
-    "file": "f_path.dentry f_path.mnt f_mode f_flags f_task_work",
+    "file": "f_path.dentry f_path.mnt f_mode f_flags f_inode f_task_work",
     "dentry": "d_parent d_name d_name.len d_name.name d_inode d_sb",
     "inode": "i_nlink i_ino",
     "super_block": "s_dev s_flags s_magic s_root",
