@@ -126,7 +126,7 @@ class Daemon:
         key = load_or_create(daemon.state_dir)
         writer = LogWriter(daemon.state_dir, key, segment_bytes=daemon.segment_mib << 20)
         recovery = writer.open()
-        self._stack.callback(writer.close)
+        self._stack.callback(_close_log, writer)
         warden, kernel = self.warden, attached.kernel
         clock = Clock()
         table = ProcessTable(clock, member=kernel.process)
@@ -273,6 +273,14 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     ctypes.CDLL(None).malloc_trim(0)
+
+
+def _close_log(writer: LogWriter) -> None:
+    """The last checkpoint, if the disk has space for it; without one the next start signs what is there."""
+    try:
+        writer.close()
+    except LogError as error:
+        log.error("%s", error)
 
 
 def _ring(fd: int) -> Ring:
