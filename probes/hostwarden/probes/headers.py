@@ -40,20 +40,24 @@ class HeadersError(Exception):
     """The tree can't be made: the message says what is missing and how to get it."""
 
 
-def tree(cache: Path) -> Path:
-    """The header tree for the running kernel, made if it isn't cached. Raises HeadersError."""
+def tree(cache: Path, btf: Path = BTF, release: str | None = None) -> Path:
+    """The header tree for the running kernel, made if it isn't cached. Raises HeadersError.
+
+    With ``btf`` (a file of raw BTF) and ``release`` (as uname says it) for another kernel: trees for guests are made
+    before they boot.
+    """
     try:
-        digest = hashlib.sha256(BTF.read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(btf.read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise HeadersError(
-            f"no BTF at {BTF} ({error.strerror}): hostwarden needs a kernel with CONFIG_DEBUG_INFO_BTF=y"
+            f"no BTF at {btf} ({error.strerror}): hostwarden needs a kernel with CONFIG_DEBUG_INFO_BTF=y"
         ) from error
     target = cache / f"headers-{digest}"
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True, mode=0o755)
         scratch = Path(tempfile.mkdtemp(prefix="headers-", dir=cache))
         try:
-            _write_tree(scratch)
+            _write_tree(scratch, btf, release or os.uname().release)
             scratch.chmod(0o755)
             scratch.rename(target)
         except OSError as error:
@@ -64,10 +68,10 @@ def tree(cache: Path) -> Path:
     return target
 
 
-def _write_tree(root: Path) -> None:
+def _write_tree(root: Path, btf: Path, release: str) -> None:
     try:
         dump = subprocess.run(
-            ["bpftool", "btf", "dump", "file", str(BTF), "format", "c"],
+            ["bpftool", "btf", "dump", "file", str(btf), "format", "c"],
             capture_output=True,
             text=True,
             check=True,
@@ -76,12 +80,12 @@ def _write_tree(root: Path) -> None:
     except FileNotFoundError as error:
         raise HeadersError("bpftool isn't installed: apt install bpftool") from error
     except subprocess.CalledProcessError as error:
-        raise HeadersError(f"bpftool can't read {BTF}: {error.stderr.strip().splitlines()[-1:]}") from error
+        raise HeadersError(f"bpftool can't read {btf}: {error.stderr.strip().splitlines()[-1:]}") from error
     late = "\n".join(f"#define {name} {number}" for name, number in LATE_HELPERS.items() if name not in dump)
     files = dict.fromkeys(EMPTY, "")
     files["include/vmlinux.h"] = dump
     files["include/linux/kconfig.h"] = KCONFIG.format(late=late)
-    files["include/linux/version.h"] = _version_header(os.uname().release)
+    files["include/linux/version.h"] = _version_header(release)
     for name in ("arch/x86/include/asm/page.h", "include/asm/page.h"):
         files[name] = f"#define PAGE_SIZE {os.sysconf('SC_PAGE_SIZE')}\n"
     for name, text in files.items():
