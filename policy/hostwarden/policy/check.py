@@ -13,7 +13,7 @@ from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy
 from hostwarden.policy.shadows import shadowed
 from hostwarden.policy.tripwire import missed_forms
 from hostwarden.policy.vocabulary import quote
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Tier, Verdict
+from hostwarden.policy.words import FILE_ACTIONS, POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 Labels = Mapping[str, str]
 Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, NetPattern)
@@ -179,7 +179,7 @@ def _tiers(policy: Policy, tiers: Mapping[Action, Tier]) -> Iterator[Finding]:
     """What this host can't prevent: for each action one warning, at the first place of the policy that asks for it."""
     if policy.mode is Mode.OBSERVE:
         return
-    for action in Action:
+    for action in POLICY_ACTIONS:
         decided_as = policy.decided_as(action)
         strict = [rule for rule in policy.rules if decided_as in rule.actions and rule.verdict >= Verdict.DENY]
         places = [(rule.line, rule.column, rule.verdict) for rule in strict]

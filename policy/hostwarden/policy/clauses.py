@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hostwarden.policy.model import Policy, Rule
 from hostwarden.policy.tables import MAX_POLICIES, MAX_USERS, Otherwise, Reason
-from hostwarden.policy.words import Action, Mode, Verdict
+from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Verdict
 
 
 class CompileError(Exception):
@@ -81,9 +81,9 @@ def read(policies: Sequence[Policy]) -> Clauses:
     reasons = [Reason()]
     clauses = []
     for number, policy in enumerate(policies):
-        decided = {action: policy.decided_as(action) for action in Action}
+        decided = {action: policy.decided_as(action) for action in POLICY_ACTIONS}
         for rule in policy.rules:
-            actions = frozenset(action for action in Action if decided[action] in rule.actions)
+            actions = frozenset(action for action in POLICY_ACTIONS if rule.decides(decided[action]))
             classes = None if rule.users is None else frozenset(users[uid] for uid in rule.users)
             clauses.append(Clause(number, rule, policy.mode, len(reasons), actions, classes))
             reasons.append(
@@ -94,10 +94,10 @@ def read(policies: Sequence[Policy]) -> Clauses:
 
 def _otherwise(policies: Sequence[Policy], reasons: list[Reason]) -> dict[Action, list[Otherwise]]:
     """Every `otherwise`; appends to ``reasons`` one reason for each policy and verdict."""
-    found: dict[Action, list[Otherwise]] = {action: [] for action in Action}
+    found: dict[Action, list[Otherwise]] = {action: [] for action in POLICY_ACTIONS}
     for number, policy in enumerate(policies):
         known: dict[Verdict, int] = {}
-        for action in Action:
+        for action in POLICY_ACTIONS:
             verdict = policy.otherwise.get(policy.decided_as(action))
             if verdict is None:
                 continue

@@ -18,7 +18,7 @@ from hostwarden.policy.oracle import record_mode
 from hostwarden.policy.partition import argv_table, path_automata
 from hostwarden.policy.places import roots_size
 from hostwarden.policy.tables import MAX_JOINT, MAX_SUPERBLOCKS, Decision, Joint, Place, Profile
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Verdict
+from hostwarden.policy.words import FILE_ACTIONS, POLICY_ACTIONS, Action, Mode, Verdict
 
 __all__ = ["CompileError", "compile_profile"]
 
@@ -49,8 +49,8 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
         otherwise={action: laws.otherwise[action] if action in left else [] for action in FILE_ACTIONS},
         net=net_entries(laws, budget),
         users=laws.users,
-        record={action: record_mode(policies, action) for action in Action},
-        enforced=frozenset(action for action in Action if _is_enforced(laws, action)),
+        record={action: record_mode(policies, action) for action in POLICY_ACTIONS},
+        enforced=frozenset(action for action in POLICY_ACTIONS if _is_enforced(laws, action)),
         argv_unread=_unread(argv_clauses),
     )
 

@@ -111,6 +111,15 @@ class Rule(_Frozen):
         """All addresses that are excepted from ``to``."""
         return tuple(pattern.net for pattern in self.except_to)
 
+    def decides(self, action: Action) -> bool:
+        """Whether it has a say in what a policy decides as ``action``. What must not be executed must not be mapped
+        executable either, so exec's severe rules speak of `load`, too; those about argv can't, for nothing is started.
+        """
+        if action in self.actions:
+            return True
+        severe = self.verdict >= Verdict.HOLD and self.argv is None
+        return action is Action.LOAD and severe and Action.EXEC in self.actions
+
     @property
     def covers(self) -> bool:
         """Whether a match keeps the policy's ``otherwise`` away."""

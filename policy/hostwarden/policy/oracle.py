@@ -114,7 +114,7 @@ def decisive(found: Iterable[Contribution], mode: Mode) -> Contribution | None:
 
 def matches(rule: Rule, action: Action, attempt: Attempt) -> bool:
     """Whether ``rule`` matches, for a policy that decides the attempt as ``action``."""
-    if action not in rule.actions or not _user_matches(rule, attempt):
+    if not rule.decides(action) or not _user_matches(rule, attempt):
         return False
     if action in NET_ACTIONS:
         return _net_matches(rule, attempt)

@@ -21,11 +21,11 @@ from hostwarden.policy.vocabulary import (
     quote,
     unknown,
 )
-from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, Action, Verdict
+from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, POLICY_ACTIONS, Action, Verdict
 
 G = TypeVar("G")
 ResolveUser = Callable[[str], int | None]
-ACTION_WORDS = tuple(str(action) for action in Action)
+ACTION_WORDS = tuple(str(action) for action in POLICY_ACTIONS)
 MAX_GLOBS = 16384  # of one file, braces expanded
 MAX_GLOB_CHARACTERS = 1 << 21  # the same globs written out: what the model costs in memory
 MAX_WHY = 500

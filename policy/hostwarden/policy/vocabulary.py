@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from hostwarden.policy.words import Verdict
 
-VERDICTS = (Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.KILL)
+VERDICTS = (Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.FREEZE, Verdict.KILL)
 VERDICT_WORDS = tuple(str(verdict) for verdict in VERDICTS)
 TOP_KEYS = ("policy", "for", "mode", "rules", "otherwise", "record")
 CONDITIONS = ("path", "argv", "to", "user", "except", "why")
@@ -14,11 +14,34 @@ RULE_KEYS = VERDICT_WORDS + CONDITIONS
 # Words of the language (design section 6) that this version refuses by name: a policy written for a later version must
 # not be taken for a weaker one.
 LATER_TOP_KEYS = ("paths", "on_record_loss")
-LATER_VERDICTS = ("hold", "freeze", "limit", "once", "mark", "unmark")
+LATER_VERDICTS = ("hold", "limit", "once", "mark", "unmark")
 LATER_CONDITIONS = ("on", "when", "unless", "timeout", "then", "rate", "bytes", "request", "within", "status", "sha256")
 LATER_RULE_KEYS = LATER_VERDICTS + LATER_CONDITIONS
-LATER_FILE_ACTIONS = ("delete", "rename", "link", "chmod", "chown", "mkdir", "mknod", "load", "mount")
-LATER_ACTIONS = (*LATER_FILE_ACTIONS, "listen", "bind", "ptrace", "signal", "resolve", "namespace", "http", "exit")
+LATER_ACTIONS = ("resolve", "http", "exit")
+
+# What people call by its system call, and the action that it is.
+CALLS = {
+    "append": "write",
+    "bind": "listen",
+    "chown": "write",
+    "execve": "exec",
+    "kill": "signal",
+    "mkdir": "create",
+    "mknod": "create",
+    "mmap": "load",
+    "move_mount": "mount",
+    "open": "read",
+    "rmdir": "delete",
+    "sendto": "send",
+    "setns": "namespace",
+    "setxattr": "write",
+    "symlink": "create",
+    "truncate": "write",
+    "umount": "mount",
+    "unlink": "delete",
+    "unshare": "namespace",
+    "utime": "write",
+}
 
 
 def quote(text: str) -> str:
@@ -32,6 +55,8 @@ def unknown(kind: str, text: str, allowed: Collection[str], later: Collection[st
     """What to say about ``text``, which is not among ``allowed``."""
     if text in later:
         return f"{kind} {quote(text)} isn't in this version yet, expected one of {', '.join(allowed)}"
+    if kind == "action" and text in CALLS:
+        return f"unknown action {quote(text)}, expected {CALLS[text]}, of which it is part"
     close = difflib.get_close_matches(text[:80].lower(), allowed, n=1)
     hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(allowed)}"
     return f"unknown {kind} {quote(text)}, {hint}"

@@ -22,32 +22,59 @@ class Word(IntEnum):
 
 
 class Action(Word):
-    """What an agent attempts. The first four name a path, the next two an address."""
+    """What an agent attempts. The last two are of records only: what the warden itself keeps from every agent, whatever
+    policies say.
+    """
 
     EXEC = 0
     READ = 1
-    WRITE = 2
-    CREATE = 3
+    WRITE = 2  # and truncate, chown, setxattr, utime
+    CREATE = 3  # and mkdir, mknod, symlink
     CONNECT = 4
     SEND = 5
+    DELETE = 6  # and rmdir
+    RENAME = 7  # judged on both names
+    LINK = 8  # judged on the file that gets another name, which is a create
+    CHMOD = 9
+    LISTEN = 10  # judged by the local address
+    MOUNT = 11  # judged on the mount point
+    NAMESPACE = 12
+    PTRACE = 13  # of a process outside the agent; its own are free
+    SIGNAL = 14  # likewise
+    LOAD = 15  # mapping a file executable
+    CAPABILITY = 16
+    KERNEL = 17  # bpf, modules, kexec, perf, settime, TIOCSTI, ...
 
 
-FILE_ACTIONS = (Action.EXEC, Action.READ, Action.WRITE, Action.CREATE)
-NET_ACTIONS = (Action.CONNECT, Action.SEND)
+POLICY_ACTIONS = tuple(Action)[:16]  # those that a policy can name; each is a column of the kernel's tables
+FILE_ACTIONS = (
+    Action.EXEC,
+    Action.READ,
+    Action.WRITE,
+    Action.CREATE,
+    Action.DELETE,
+    Action.RENAME,
+    Action.LINK,
+    Action.CHMOD,
+    Action.MOUNT,
+    Action.LOAD,
+)  # judged by `path`
+NET_ACTIONS = (Action.CONNECT, Action.SEND, Action.LISTEN)  # judged by `to`
+PLAIN_ACTIONS = (Action.NAMESPACE, Action.PTRACE, Action.SIGNAL)  # have no target that a rule could name
 
 # An action that no rule and no `otherwise` of a policy names is decided as the broader one (design section 6: `write`
-# includes create, unless create is named).
-BROADER = {Action.CREATE: Action.WRITE}
+# includes these, unless they are named).
+BROADER = dict.fromkeys((Action.CREATE, Action.DELETE, Action.RENAME, Action.LINK, Action.CHMOD), Action.WRITE)
 
 
 class Verdict(Word):
-    """In order of severity: the number is the precedence. HOLD and FREEZE keep their places; they come later."""
+    """In order of severity: the number is the precedence. HOLD keeps its place; it comes later."""
 
     ALLOW = 0
     AUDIT = 1
     HOLD = 2
     DENY = 3
-    FREEZE = 4
+    FREEZE = 4  # refuse, then stop the agent
     KILL = 5
 
 

@@ -53,7 +53,7 @@ MISTAKES = [
     # policy explain
     (["policy", "explain"], "missing argument 'ACTION'", "policy explain --help"),
     (["policy", "explain", "exek", "/x"], "unknown action `exek`, did you mean exec?", "policy explain --help"),
-    (["policy", "explain", "mount", "/x"], "action `mount` isn't in this version yet", "policy explain --help"),
+    (["policy", "explain", "resolve", "x"], "action `resolve` isn't in this version yet", "policy explain --help"),
     (["policy", "explain", "read", "x/y"], "path `x/y`, expected an absolute one", "policy explain --help"),
     (["policy", "explain", "read", "/x/../y"], "expected an absolute one", "policy explain --help"),
     (["policy", "explain", "read", "/x/./y"], "expected an absolute one", "policy explain --help"),

@@ -85,7 +85,7 @@ def test_what_is_not_as_expected_is_said(policy: MakePolicy, case: str, expected
         ("cases: [{read: /x}]", "1:9: no `expect`, expected one of allow"),
         ("cases: [{read: /x, expect: dney}]", "1:28: unknown verdict `dney`, did you mean deny?"),
         ("cases: [{read: /x, expect: hold}]", "1:28: verdict `hold` isn't in this version yet"),
-        ("cases: [{delete: /x, expect: deny}]", "1:10: key `delete` isn't in this version yet"),
+        ("cases: [{resolve: x.org, expect: deny}]", "1:10: key `resolve` isn't in this version yet"),
         ("cases: [{raed: /x, expect: deny}]", "1:10: unknown key `raed`, did you mean read?"),
         ("cases: [{read: x, expect: deny}]", "1:16: path `x`, expected an absolute one"),
         ("cases: [{read: /a/../b, expect: deny}]", "1:16: path `/a/../b`, expected an absolute one"),

@@ -20,7 +20,7 @@ from hostwarden.policy.model import ArgvPattern, PathPattern, Policy, Rule
 from hostwarden.policy.oracle import Attempt, Ruling, decide
 from hostwarden.policy.places import host_paths
 from hostwarden.policy.tables import PRIVATE, Decision, Place, Profile, Reason
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import BROADER, FILE_ACTIONS, Action, Mode, RecordMode, Verdict
 
 EXAMPLES = int(os.environ.get("HOSTWARDEN_EXAMPLES", "150"))
 MakePolicy = Callable[..., Policy]
@@ -324,7 +324,7 @@ def test_record_modes_and_enforced_actions(policy: MakePolicy) -> None:
     )
     second = policy("- kill: read", name="q", mode="observe", record="{read: denied}")
     profile = compile_profile([first], [])
-    assert profile.enforced == {Action.WRITE, Action.CREATE, Action.CONNECT}
+    assert profile.enforced == {Action.WRITE, Action.CONNECT, *BROADER}
     assert profile.record[Action.READ] is RecordMode.NONE
     assert profile.record[Action.CREATE] is RecordMode.NONE
     assert profile.record[Action.EXEC] is RecordMode.ALL
