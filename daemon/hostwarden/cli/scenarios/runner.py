@@ -1,0 +1,256 @@
+"""All scenarios against a running daemon, through its sockets and commands only: `hostwarden policy test --host`.
+
+In order: every row's world is laid out twice, agents start, descriptors are opened that a policy will come too late
+for, the policies come into force, each row is tried by who is no agent (it must succeed, or the row proves nothing) and
+by its agent, the log is read once, and rows are judged. Whatever happens, policies, agents, mounts and folders go away.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hostwarden.cli.scenarios import policies
+from hostwarden.cli.scenarios.judge import Finding, Record, Seen, judge
+from hostwarden.cli.scenarios.model import KINDS, Row, ScenarioError, Scenarios
+from hostwarden.cli.scenarios.residents import Resident
+from hostwarden.cli.scenarios.servers import Servers
+from hostwarden.cli.scenarios.world import Snapshot, World
+from hostwarden.wire.client import HostClient
+
+ROW_S = 60.0  # longest that one attempt may take: on an emulated guest, with thousands of turns
+LOG_S = 60.0
+_RELOADS = 5
+_WORLDS = "/var/tmp"  # noqa: S108 - a file system of the host's own; the folder is made by mkdtemp
+
+_WORDS = re.compile(r"\$([ACHOW])\b")
+
+Told = Callable[[str], None]
+
+
+@dataclass
+class Place:
+    """A row's two worlds, and what they looked like when it was its turn."""
+
+    row: Row
+    number: int
+    control: World
+    agent: World
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+
+class Run:
+    """One run. ``hostwarden``: the command that starts agents, with its --run-dir."""
+
+    def __init__(self, scenarios: Scenarios, client: HostClient, hostwarden: Sequence[str], tell: Told) -> None:
+        self._scenarios, self._client, self._hostwarden, self._tell = scenarios, client, hostwarden, tell
+        self._token = f"{os.getpid()}"
+        self._stack = contextlib.ExitStack()
+        status = client.status()
+        self.kind = dict(status.tiers).get("read", "none")
+        self._since = status.sequence
+        self._policy_dir = Path(json.loads(status.json)["policy_dir"])
+        if not status.ready or self.kind not in KINDS:
+            raise ScenarioError(f"nothing is enforced here: reads are decided by the tier {self.kind}")
+
+    def findings(self) -> list[Finding]:
+        """Every row's, in order. Raises ScenarioError where the run itself can't be made."""
+        rows = [row for row in self._scenarios.rows if row.is_here]
+        with self._stack:
+            self._prepare()
+            places = [self._place(number, row) for number, row in enumerate(rows)]
+            names = list(dict.fromkeys(row.agent for row in rows))
+            outsider = self._resident([], "nobody's")
+            agents = {name: self._resident(self._run_command(name), name) for name in names}
+            for place in places:
+                self._hold(place, outsider, agents[place.row.agent])
+            chosen = {name: self._scenarios.agents[name] for name in names}
+            texts = policies.texts(chosen, self._token, self._rule_word, self._marks)
+            self._stack.enter_context(policies.in_force(self._client, self._policy_dir, texts))
+            for place in places:
+                self._try(place, outsider, "control")
+                self._try(place, agents[place.row.agent], "agent")
+            records = {name: self._records(name, agents[name]) for name in names}
+        found = {place.number: self._judged(place, records[place.row.agent]) for place in places}
+        by_row = {id(place.row): found[place.number] for place in places}
+        return [by_row.get(id(row), Finding(row, row.promises[self.kind])) for row in self._scenarios.rows]
+
+    # before
+
+    def _prepare(self) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="hostwarden-scenarios-", dir=_WORLDS))
+        self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
+        self._root.chmod(0o755)
+        self._marks = self._root / "marks"
+        self._marks.mkdir()
+        for name in ("plain", "audited"):
+            (self._marks / name).touch()
+        self._servers = Servers(self._token)
+        self._stack.callback(self._servers.close)
+
+    def _place(self, number: int, row: Row) -> Place:
+        (self._marks / str(number)).touch()
+        worlds: list[World] = []
+        for letter in "ca":
+            folder = self._root / f"{number:03d}{letter}"
+            world = World(folder, self._servers, lambda text, folder=folder: self._word(text, str(folder)))  # type: ignore[misc]
+            self._stack.callback(world.close)
+            try:
+                world.lay_out(row.world)
+            except OSError as error:
+                raise ScenarioError(f"{row.file}: {row.name}: its world can't be made: {error}") from None
+            worlds.append(world)
+        return Place(row, number, worlds[0], worlds[1])
+
+    def _word(self, text: str, folder: str) -> str:
+        """``$W`` the row's folder, ``$A`` the abstract socket's name, ``$C`` and so on ports."""
+        words = {letter: str(port.number) for letter, port in self._servers.ports.items()}
+        words |= {"W": folder, "A": self._servers.abstract}
+        return _WORDS.sub(lambda match: words[match[1]], text)
+
+    def _rule_word(self, text: str) -> str:
+        return self._word(text, f"{self._root}/*")
+
+    def _run_command(self, name: str) -> list[str]:
+        label = f"{policies.LABEL}={name}-{self._token}"
+        return [*self._hostwarden, "run", "--agent", self._agent_name(name), "--label", label, "--"]
+
+    def _agent_name(self, name: str) -> str:
+        return f"scenario-{name}-{self._token}"
+
+    def _resident(self, command: list[str], name: str) -> Resident:
+        resident = Resident(command, name, self._root / f"{len(name)}-{name}.log")
+        self._stack.callback(resident.close)
+        return resident
+
+    def _hold(self, place: Place, outsider: Resident, agent: Resident) -> None:
+        for early in place.row.early:
+            for resident, world in ((outsider, place.control), (agent, place.agent)):
+                filled = {key: self._word(text, str(world.folder)) for key, text in early.items()}
+                resident.hold({**filled, "hold": f"{world.folder}:{early['hold']}"})
+
+    # a row
+
+    def _try(self, place: Place, resident: Resident, who: str) -> None:
+        row, world = place.row, place.control if who == "control" else place.agent
+        world.lay_out(row.later)
+        before = self._snapshot(row, world)
+        folder = str(world.folder)
+        words = self._word(row.words, folder)
+        with self._meanwhile(row, who):
+            attempt = resident.attempt(
+                [str(self._marks / str(place.number))] if who == "agent" else [],
+                row.kind, words, folder, user=row.user, timeout_s=ROW_S,
+            )  # fmt: skip
+        place.seen[who] = Seen(attempt, world.has(row.effects, attempt.out), before != self._snapshot(row, world))
+        if who == "agent":
+            place.control.close()
+            place.agent.close()
+
+    def _snapshot(self, row: Row, world: World) -> Snapshot:
+        return world.snapshot(row.scratch) if "left" in row.effects else {}
+
+    @contextlib.contextmanager
+    def _meanwhile(self, row: Row, who: str) -> Iterator[None]:
+        """What the operator does while the agent tries: `reload`."""
+        if row.meanwhile is None or who == "control":
+            yield
+            return
+        thread = threading.Thread(target=lambda: [self._client.reload() for _ in range(_RELOADS)])
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    # afterwards
+
+    def _records(self, name: str, agent: Resident) -> list[Record]:
+        """All records of an agent, by the kernel's time, once the marks at the end are in the log."""
+        ends = [str(self._marks / "plain"), str(self._marks / "audited")]
+        agent.order(marks=ends)
+        deadline = time.monotonic() + LOG_S
+        while True:
+            lines = self._client.events(self._since, agent=self._agent_name(name))
+            records: list[Record] = [json.loads(each.line) for each in lines]
+            if set(ends) <= {record["target"] for record in records}:
+                return sorted(records, key=lambda record: str(record["time"]))
+            if time.monotonic() > deadline:
+                raise ScenarioError(f"{name}: its records didn't come within {LOG_S:.0f} s")
+            time.sleep(0.1)
+
+    def _judged(self, place: Place, records: Sequence[Record]) -> Finding:
+        agent = place.seen["agent"]
+        own = between_marks(records, str(self._marks), str(place.number))
+        row = place.row
+        if row.target is not None:
+            folder = str(place.agent.folder)
+            row = replace(row, target=self._word(row.target, folder))
+        seen = Seen(agent.attempt, agent.effect, agent.changed, own)
+        finding = judge(row, self.kind, self._scenarios.limits, place.seen["control"], seen)
+        self._tell(f"{'ok  ' if finding.passed else 'FAIL'} {row.section}: {row.name}: {finding.found}")
+        return finding
+
+
+def between_marks(records: Sequence[Record], marks: str, number: str) -> list[Record]:
+    """The records from a row's mark to the next mark, neither with them."""
+    found: list[Record] = []
+    is_ours = False
+    for record in records:
+        folder, _, name = str(record["target"]).rpartition("/")
+        if folder == marks:
+            is_ours = name == number
+        elif is_ours:
+            found.append(record)
+    return found
+
+
+def only(scenarios: Scenarios, text: str) -> Scenarios:
+    """Those rows whose file, section or name contains ``text``."""
+    rows = tuple(row for row in scenarios.rows if text.lower() in f"{row.file} {row.section}: {row.name}".lower())
+    if not rows:
+        raise ScenarioError(f"no scenario is called {text!r}")
+    return Scenarios(rows, scenarios.agents, scenarios.limits)
+
+
+def unsaid(scenarios: Scenarios, kind: str, said: Sequence[str]) -> list[str]:
+    """Limits that rows rest on and that `doctor` (``said``) doesn't say."""
+    used = {row.promises[kind] for row in scenarios.rows} & set(scenarios.limits)
+    return sorted(key for key in used if not any(scenarios.limits[key] in line for line in said))
+
+
+def as_dict(finding: Finding) -> dict[str, Any]:
+    """For `--json`."""
+    row = finding.row
+    return {
+        "section": row.section,
+        "name": row.name,
+        "passed": finding.passed,
+        "promised": finding.promised,
+        "found": finding.found,
+        "problems": finding.problems,
+    }
+
+
+def command_line(run_dir: Path) -> list[str]:
+    """How agents are started: the command that runs us."""
+    own = Path(sys.executable).with_name("hostwarden")
+    return [str(own if own.exists() else Path(sys.argv[0]).resolve()), "--run-dir", str(run_dir)]
+
+
+def run(
+    scenarios: Scenarios, client: HostClient, run_dir: Path, tell: Told
+) -> tuple[str, list[Finding], Mapping[str, Any]]:
+    """The kind of host, every row's finding, and what `doctor` says. Raises ScenarioError."""
+    one = Run(scenarios, client, command_line(run_dir), tell)
+    findings = one.findings()
+    return one.kind, findings, json.loads(client.doctor().json)
