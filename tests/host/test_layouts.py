@@ -22,7 +22,7 @@ import pytest
 from hostwarden.daemon import kerneltables
 from hostwarden.daemon.defines import defines
 from hostwarden.policy.tables import Automaton, Decision, Joint, Otherwise, Profile, Reason
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import NET_ACTIONS, POLICY_ACTIONS, Action, Mode, RecordMode, Verdict
 from hostwarden.probes import headers, kfuncs, layout, source
 from hostwarden.probes.programs import TABLES
 
@@ -39,7 +39,7 @@ OURS: dict[str, tuple[str, struct.Struct]] = {
     "hw_control": ("host_mnt_ns generation armed deny_is_kill selectors shown pad", layout.CONTROL),
     "hw_decision": ("enforced observed covered pad", layout.DECISION),
     "hw_otherwise": ("weight policy", layout.OTHERWISE),
-    "hw_joint": ("weight mode covers", layout.JOINT),
+    "hw_joint": ("weight mode covers actions", layout.JOINT),
     "hw_net_key": ("prefixlen user any port address", layout.NET_KEY),
     "hw_superblock_key": ("address bank", layout.SUPERBLOCK_KEY),
     "hw_superblock_row": ("row dev", layout.SUPERBLOCK_ROW),
@@ -48,8 +48,9 @@ OURS: dict[str, tuple[str, struct.Struct]] = {
     "hw_member": ("forker_start shared_files agent forker flags scratch", layout.MEMBER),
 }
 SIZES = {
+    "hw_hash_key": layout.HASH_KEY.size,
     "hw_inode_row": layout.INODE_ROW.size,
-    "hw_net_value": 2 * layout.DECISION.size,
+    "hw_net_value": len(NET_ACTIONS) * layout.DECISION.size,
     "hw_profile": layout.profile_size(),
     "hw_automaton": layout.automaton_size(),
     "hw_counts": layout.counts_layout(len(Action), len(Verdict)).size,
@@ -57,7 +58,8 @@ SIZES = {
 }
 COUNTS = ("seen", "unrecorded", "lost", "lost_lifecycle", "denied")
 PROFILE = (
-    "n_paths", "has_argv", "enforced", "n_users", "n_joint", "n_otherwise", "record", "argv_unread", "uids", "classes",
+    "joint_without_argv", "joint_without_hash", "n_paths", "has_argv", "enforced", "n_users", "n_joint", "has_hashes",
+    "n_otherwise", "record", "argv_unread", "uids", "classes",
     "otherwise", "joint", "starts",
 )  # fmt: skip
 AUTOMATON = ("shift", "classes", "joint", "decisions", "output", "next")
@@ -205,21 +207,31 @@ def test_counts(answers: Questions) -> None:
 
 
 DECISIONS = {
-    action: Decision(Verdict.DENY, 1 + action, Verdict.KILL, 11 + action, 21 + action, 31) for action in FILE_ACTIONS
+    action: Decision(Verdict.DENY, 1 + action, Verdict.KILL, 21 + action, 41 + action, 31) for action in POLICY_ACTIONS
 }
+NOTHING = dict.fromkeys(POLICY_ACTIONS, Decision())
 TABLE = Automaton(
-    bytes(range(256)), 9, array("H", range(1024)), array("H", [0, 0, 1]), [{}, DECISIONS], [[5, 6], [7, 8]]
+    bytes(range(256)),
+    9,
+    array("H", range(1024)),
+    array("H", [0, 0, 1]),
+    [NOTHING, DECISIONS],
+    [[5, 6], [7, 8]],
+    bytes([0, 1, 1]),
 )
 LAWS = Profile(
     reasons=[Reason()] * 50,
     paths=[TABLE],
     argv=TABLE,
-    joint=[Joint(Verdict.KILL, Mode.OBSERVE, 3, 4)],
-    otherwise={action: [Otherwise(5, Verdict.DENY, mode, 6 + action) for mode in Mode] for action in FILE_ACTIONS},
+    joint=[Joint(Verdict.KILL, Mode.OBSERVE, 3, 4, frozenset([Action.EXEC, Action.LOAD]))],
+    otherwise={action: [Otherwise(5, Verdict.DENY, mode, 6 + action) for mode in Mode] for action in POLICY_ACTIONS},
     net=[],
     users={1000: 1, 1001: 0},
-    record=dict.fromkeys(Action, RecordMode.ALL),
-    enforced=frozenset([Action.READ, Action.SEND]),
+    record=dict.fromkeys(POLICY_ACTIONS, RecordMode.DENIED),
+    enforced=frozenset([Action.READ, Action.SEND, Action.LOAD]),
+    hashes={bytes(32): 1},
+    joint_without_argv=1 << 63,
+    joint_without_hash=3,
     argv_unread=Decision(Verdict.DENY, 40),
 )
 
@@ -232,17 +244,20 @@ def numbers(packed: bytes, at: int, form: str) -> tuple[int, ...]:
 def test_profile(answers: Questions) -> None:
     at, packed = places(answers, "hw_profile", PROFILE), kerneltables.pack_profile(LAWS)
     weight = kerneltables.weight
+    assert numbers(packed, at["joint_without_argv"], "Q") == (1 << 63,)
+    assert numbers(packed, at["joint_without_hash"], "Q") == (3,)
     assert numbers(packed, at["n_paths"], "I") == (1,)
     assert numbers(packed, at["has_argv"], "I") == (1,)
-    assert numbers(packed, at["enforced"], "I") == (1 << Action.READ | 1 << Action.SEND,)
+    assert numbers(packed, at["enforced"], "I") == (1 << Action.READ | 1 << Action.SEND | 1 << Action.LOAD,)
     assert numbers(packed, at["n_users"], "II") == (2, 1)
-    assert numbers(packed, at["n_otherwise"], "8I") == (1,) * 8
-    assert numbers(packed, at["record"], "6B") == (RecordMode.ALL,) * 6
+    assert numbers(packed, at["has_hashes"], "I") == (1,)
+    assert numbers(packed, at["n_otherwise"], "32I") == (1,) * 32
+    assert numbers(packed, at["record"], "18B") == (RecordMode.DENIED,) * 16 + (RecordMode.ALL,) * 2
     assert numbers(packed, at["argv_unread"], "4I") == (weight(Verdict.DENY, 40), 0, 0, 0)
     assert numbers(packed, at["uids"], "3I") == (1000, 1001, 0)
     assert numbers(packed, at["classes"], "3B") == (1, 0, 0)
-    assert numbers(packed, at["joint"], "4I") == (weight(Verdict.KILL, 3), Mode.OBSERVE, 4, 0)
-    for action in FILE_ACTIONS:  # decide.h: list = action * 2 + mode, MAX_POLICIES in each
+    assert numbers(packed, at["joint"], "4I") == (weight(Verdict.KILL, 3), Mode.OBSERVE, 4, 1 | 1 << 15)
+    for action in POLICY_ACTIONS:  # decide.h: list = action * 2 + mode, MAX_POLICIES in each
         for mode in Mode:
             cell = 8 * (action * 2 + mode) * layout.SIZES["MAX_POLICIES"]
             assert numbers(packed, at["otherwise"] + cell, "4I") == (weight(Verdict.DENY, 6 + action), 1 << 5, 0, 0)
@@ -258,12 +273,12 @@ def test_automaton(answers: Questions) -> None:
     assert numbers(packed, at["shift"], "I") == (9,)
     assert packed[at["classes"] : at["classes"] + 256] == TABLE.classes
     assert numbers(packed, at["joint"], "3Q") == (0, 31, 0)
-    assert numbers(packed, at["output"], "4H") == (0, 0, 1, 0)
+    assert numbers(packed, at["output"], "4H") == (0, layout.DENIAL_BELOW, 1 | layout.DENIAL_BELOW, 0)
     assert numbers(packed, at["next"], "1025H") == (*range(1024), 0)
     weight = kerneltables.weight
-    for action in FILE_ACTIONS:  # decide.h: row * N_FILE_ACTIONS + action
-        found = numbers(packed, at["decisions"] + 16 * (len(FILE_ACTIONS) + action), "4I")
-        assert found == (weight(Verdict.DENY, 1 + action), weight(Verdict.KILL, 11 + action), 21 + action, 0)
+    for action in POLICY_ACTIONS:  # decide.h: row * N_COLUMNS + action
+        found = numbers(packed, at["decisions"] + 16 * (len(POLICY_ACTIONS) + action), "4I")
+        assert found == (weight(Verdict.DENY, 1 + action), weight(Verdict.KILL, 21 + action), 41 + action, 0)
 
 
 # the kernel's structs

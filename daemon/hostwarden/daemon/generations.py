@@ -267,6 +267,7 @@ class Generations:
         maps = self._kernel.maps
         for number in range(layout.SIZES["MAX_PROFILES"]):
             kerneltables.uninstall(maps, bank, number)
+        kerneltables.forget_hashes(maps, bank)
         for name in ("superblocks", "magics"):
             for key in bpf.keys(maps[name], layout.SUPERBLOCK_KEY.size):
                 if layout.SUPERBLOCK_KEY.unpack(key)[1] == bank:

@@ -1,16 +1,16 @@
 """A compiled profile as the bytes of the kernel's structs (probes/…/bpf/maps.h), and into the maps."""
 
 import os
+from array import array
 from collections.abc import Mapping
 
 from hostwarden.policy.tables import Automaton, Decision, Joint, NetEntry, Otherwise, Profile
-from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, Action, Mode
+from hostwarden.policy.words import NET_ACTIONS, POLICY_ACTIONS, Action, Mode, RecordMode
 from hostwarden.probes import bpf, layout
 
 SIZES = layout.SIZES
 ARGV = SIZES["MAX_AUTOMATA"]  # index of the argv automaton behind those for paths
 NO_PREALLOC = 1
-NO_DECISION = Decision()
 
 
 def weight(verdict: int, reason: int) -> int:
@@ -31,18 +31,21 @@ def pack_decision(decision: Decision) -> bytes:
 def pack_automaton(automaton: Automaton) -> bytes:
     """`struct hw_automaton`: what isn't used stays zero."""
     n_rows = SIZES["MAX_DECISIONS"]
-    joint, decisions = bytearray(8 * n_rows), bytearray(layout.DECISION.size * n_rows * len(FILE_ACTIONS))
+    joint, decisions = bytearray(8 * n_rows), bytearray(layout.DECISION.size * n_rows * len(POLICY_ACTIONS))
     at = 0
     for row, by_action in enumerate(automaton.decisions):
-        joint[8 * row : 8 * row + 8] = by_action.get(Action.EXEC, NO_DECISION).joint.to_bytes(8, "little")
-        for action in FILE_ACTIONS:
-            decisions[at : at + layout.DECISION.size] = pack_decision(by_action.get(action, NO_DECISION))
+        bits = by_action[Action.EXEC].joint | by_action[Action.LOAD].joint  # each rule says for which it is
+        joint[8 * row : 8 * row + 8] = bits.to_bytes(8, "little")
+        for action in POLICY_ACTIONS:
+            decisions[at : at + layout.DECISION.size] = pack_decision(by_action[action])
             at += layout.DECISION.size
+    below = (layout.DENIAL_BELOW if denial else 0 for denial in automaton.denial_below)
+    output = array("H", [row | bit for row, bit in zip(automaton.output, below, strict=True)])
     parts = (
         automaton.shift.to_bytes(4, "little") + bytes(4),
         automaton.classes,
         automaton.next.tobytes().ljust(2 * SIZES["MAX_TRANSITIONS"], b"\0"),
-        automaton.output.tobytes().ljust(2 * SIZES["MAX_STATES"], b"\0"),
+        output.tobytes().ljust(2 * SIZES["MAX_STATES"], b"\0"),
         bytes(joint),
         bytes(decisions),
     )
@@ -53,17 +56,20 @@ def pack_automaton(automaton: Automaton) -> bytes:
 
 def pack_profile(profile: Profile) -> bytes:
     """`struct hw_profile`."""
-    lists = [_otherwise_list(profile, action, mode) for action in FILE_ACTIONS for mode in Mode]
-    record = bytes(profile.record[action] for action in Action).ljust(8, b"\0")
+    lists = [_otherwise_list(profile, action, mode) for action in POLICY_ACTIONS for mode in Mode]
+    # What the warden itself refuses is recorded, whatever policies say.
+    record = bytes(profile.record.get(action, RecordMode.ALL) for action in Action).ljust(32, b"\0")
     users = sorted(profile.users.items())
     head = layout.PROFILE_HEAD.pack(
+        profile.joint_without_argv,
+        profile.joint_without_hash,
         len(profile.paths),
         1 if profile.argv else 0,
         sum(1 << action for action in profile.enforced),
         len(users),
         len(profile.joint),
+        1 if profile.hashes else 0,
         *(len(entries) for entries in lists),
-        0,
         record,
     )
     uids = b"".join(uid.to_bytes(4, "little") for uid, _ in users).ljust(64 * 4, b"\0")
@@ -88,7 +94,8 @@ def _pack_otherwise(entries: list[Otherwise]) -> bytes:
 
 
 def _pack_joint(joint: Joint) -> bytes:
-    return layout.JOINT.pack(weight(joint.verdict, joint.reason), joint.mode, joint.covers)
+    actions = sum(1 << action for action in joint.actions)
+    return layout.JOINT.pack(weight(joint.verdict, joint.reason), joint.mode, joint.covers, actions)
 
 
 def _pack_starts(profile: Profile) -> bytes:
@@ -123,7 +130,7 @@ def install(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -
     nets = bpf.map_create(
         bpf.MapType.LPM_TRIE,
         layout.NET_KEY.size,
-        2 * layout.DECISION.size,
+        len(NET_ACTIONS) * layout.DECISION.size,
         SIZES["NET_ENTRIES"],
         "net",
         flags=NO_PREALLOC,
@@ -134,6 +141,8 @@ def install(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -
         _point(maps["nets"], index, nets)
     finally:
         os.close(nets)
+    for content, bits in profile.hashes.items():
+        bpf.update(maps["hashes"], layout.HASH_KEY.pack(bank, number, content), layout.HASH_ROW.pack(bits))
 
 
 def wait_for_programs(maps: Mapping[str, int], bank: int, number: int, profile: Profile) -> None:
@@ -155,6 +164,13 @@ def uninstall(maps: Mapping[str, int], bank: int, number: int) -> None:
     ):
         for n in range(count):
             bpf.delete(maps[name], (first + n).to_bytes(4, "little"))
+
+
+def forget_hashes(maps: Mapping[str, int], bank: int) -> None:
+    """Delete the contents that the profiles of ``bank`` name."""
+    for key in bpf.keys(maps["hashes"], layout.HASH_KEY.size):
+        if layout.HASH_KEY.unpack(key)[0] == bank:
+            bpf.delete(maps["hashes"], key)
 
 
 def _install_array(outer: int, index: int, value: bytes, name: str) -> None:

@@ -10,6 +10,8 @@ import re
 from hostwarden.policy.model import Net
 from hostwarden.policy.vocabulary import quote
 
+UNIX = "unix:"
+ABSTRACT = b"/./"  # what an abstract name stands behind where it is taken for a path: no file is there
 FORMS = '"10.0.0.0/8:5432", "[fd00::/8]:*" or "*:443"'
 MAPPED = bytes(10) + b"\xff\xff"
 MAPPED_BITS = 96
@@ -20,9 +22,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_net(text: str) -> Net:
-    """One entry of ``to``. Raises ValueError with what is wrong and what was expected."""
-    if text.startswith("unix:"):
-        raise ValueError(f"{quote(text)}: unix sockets aren't in this version yet, expected {FORMS}")
+    """One entry of ``to`` that is no unix socket. Raises ValueError with what is wrong and what was expected."""
     match = _TARGET.fullmatch(text)
     if match is None:
         raise ValueError(_no_target(text))
@@ -60,6 +60,31 @@ def show(address: bytes, port: int) -> str:
     if address.startswith(MAPPED):
         return f"{ipaddress.IPv4Address(address[12:])}:{port}"
     return f"[{ipaddress.IPv6Address(address)}]:{port}"
+
+
+def unix_path(text: str) -> bytes:
+    """What an attempt on ``unix:/run/x.sock`` or ``unix:@name`` is matched as. Raises ValueError.
+
+    NUL bytes in an abstract name don't count: a rule can't name them, and they must not tell a name from a rule's.
+    """
+    name = text.removeprefix(UNIX)
+    raw = name.encode("utf-8", "surrogateescape").replace(b"\0", b"")
+    if len(raw) > 1 and name.startswith("@"):
+        return ABSTRACT + raw[1:]
+    if not is_resolved(name):
+        raise ValueError(f"{quote(text)}: expected unix: and a resolved path, or unix:@ and an abstract name")
+    return raw
+
+
+def show_unix(path: bytes) -> str:
+    """``unix:/run/x.sock`` or ``unix:@name``: the `target` of a record."""
+    name = b"@" + path.removeprefix(ABSTRACT) if path.startswith(ABSTRACT) else path
+    return UNIX + name.decode("utf-8", "backslashreplace")
+
+
+def is_resolved(path: str) -> bool:
+    """Whether a path is one as the kernel rebuilds it from an object: absolute, nothing to follow in it."""
+    return path == "/" or (path.startswith("/") and "\0" not in path and not {"", ".", ".."} & set(path.split("/")[1:]))
 
 
 def contains(net: Net, address: bytes, port: int) -> bool:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from hostwarden.policy.alphabet import OTHER, Alphabet
 from hostwarden.policy.budget import Budget, TooManyStates
+from hostwarden.policy.globs import SLASH
 from hostwarden.policy.minimise import Graph, Row, minimised, reachable
 from hostwarden.policy.nfa import Nfa
 from hostwarden.policy.tables import MAX_DECISIONS, MAX_TRANSITIONS, Automaton, Decision
@@ -200,9 +201,16 @@ def for_users(graph: Graph, outputs: Sequence[Sequence[int]]) -> tuple[Graph, li
     return small, [[again[user * size + block] for block in blocks] for user in range(len(outputs))]
 
 
-def tabulate(graph: Graph, alphabet: Alphabet, decisions: Rows, starts: Sequence[Sequence[int]]) -> Automaton:
-    """The table of a minimal graph whose outputs are indices into ``decisions``. Raises TooManyStates if it outgrows
-    a bound of ``tables``.
+def tabulate(
+    graph: Graph,
+    alphabet: Alphabet,
+    decisions: Rows,
+    starts: Sequence[Sequence[int]],
+    denies: Callable[[int], bool] = lambda _: False,
+) -> Automaton:
+    """The table of a minimal graph whose outputs are indices into ``decisions``; ``denies`` says which of those deny.
+
+    Raises TooManyStates if it outgrows a bound of ``tables``.
     """
     graph, numbers = reachable(graph, [start for row in starts for start in row])
     columns = _columns(graph, alphabet)
@@ -227,7 +235,24 @@ def tabulate(graph: Graph, alphabet: Alphabet, decisions: Rows, starts: Sequence
         output=array("H", [renumbered[output] for output in graph.outputs]),
         decisions=[decisions[output] for output in used],
         starts=[[numbers[start] for start in row] for row in starts],
+        denial_below=_denial_below(graph, alphabet, {output for output in used if denies(output)}),
     )
+
+
+def _denial_below(graph: Graph, alphabet: Alphabet, denied: set[int]) -> bytes:
+    """For each state 1 if a slash, and then anything or nothing, leads to one whose output is ``denied``."""
+    sources: list[list[int]] = [[] for _ in graph.rows]
+    for state, row in enumerate(graph.rows):
+        for target in {row.default, *row.explicit.values()}:
+            sources[target].append(state)
+    leading = {state for state, output in enumerate(graph.outputs) if output in denied}
+    queue = list(leading)
+    for state in queue:  # grows while it is read
+        fresh = [source for source in sources[state] if source not in leading]
+        leading.update(fresh)
+        queue.extend(fresh)
+    slash = alphabet.classes[SLASH]
+    return bytes(row.target(slash) in leading for row in graph.rows)
 
 
 def _columns(graph: Graph, alphabet: Alphabet) -> list[int]:

@@ -56,13 +56,13 @@ class Settings:
 
 
 def path_pieces(clauses: Sequence[Clause]) -> list[Piece]:
-    """The path conditions of these clauses, glob by glob."""
+    """What of these clauses is matched with a path, glob by glob."""
     pieces: list[Piece] = []
     for clause in clauses:
-        excepts = clause.rule.except_path_globs
-        if clause.rule.path is None:
+        excepts = clause.rule.except_walked
+        if clause.rule.walked is None:
             pieces.append(Piece(clause, None, "", excepts))
-        for pattern in clause.rule.path or ():
+        for pattern in clause.rule.walked or ():
             pieces.extend(Piece(clause, glob, pattern.text, excepts) for glob in pattern.globs)
     return pieces
 
@@ -78,26 +78,27 @@ def argv_pieces(clauses: Sequence[Clause]) -> list[Piece]:
 
 def path_automaton(settings: Settings, pieces: Sequence[Piece], folded: frozenset[Action]) -> Automaton:
     """A start row for `@private` and one for each superblock. Raises TooManyStates."""
-    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie())
+    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie(), folded)
     subsets = Subsets(trie.nfa(told_apart(settings.superblocks)), settings.budget, beaten=beaten)
     starts = Starts(subsets)
     rows = [starts.private, *(starts.start(places) for places in settings.superblocks)]
     graph = subsets.complete()
     users = range(settings.laws.n_users)
-    outputs = [[answers.number(user, tokens, folded) for tokens in graph.outputs] for user in users]
+    outputs = [[answers.number(user, tokens) for tokens in graph.outputs] for user in users]
     small, states = for_users(graph, outputs)
     graph, alphabet = with_idle_nul(small, subsets.nfa.alphabet)
-    return tabulate(graph, alphabet, answers.rows, [[states[user][row] for user in users] for row in rows])
+    starting = [[states[user][row] for user in users] for row in rows]
+    return tabulate(graph, alphabet, answers.rows, starting, answers.denies)
 
 
 def argv_automaton(settings: Settings, pieces: Sequence[Piece]) -> Automaton:
     """One start row. Raises TooManyStates."""
-    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie(separator=None))
+    trie, answers, beaten = _lay_out(settings, pieces, GlobTrie(separator=None), frozenset())
     subsets = Subsets(trie.nfa([SPACE, BACKSLASH]), settings.budget, beaten=beaten)
     start = subsets.intern(subsets.nfa.start)
     graph, alphabet = over_raw_argv(subsets.complete(), subsets.nfa.alphabet)
     users = range(settings.laws.n_users)
-    outputs = [[answers.number(user, tokens, frozenset()) for tokens in graph.outputs] for user in users]
+    outputs = [[answers.number(user, tokens) for tokens in graph.outputs] for user in users]
     small, states = for_users(graph, outputs)
     return tabulate(small, alphabet, answers.rows, [[states[user][start] for user in users]])
 
@@ -113,7 +114,7 @@ def raw_states(globs: Sequence[Glob], budget: Budget, limit: int = MAX_RAW_STATE
 
 
 def _lay_out(
-    settings: Settings, pieces: Sequence[Piece], trie: GlobTrie
+    settings: Settings, pieces: Sequence[Piece], trie: GlobTrie, folded: frozenset[Action]
 ) -> tuple[GlobTrie, Answers, Callable[[int], int]]:
     """The pieces' globs in the trie, the answers that read their tokens, and which tokens beat which."""
     positions: dict[int, int] = {}  # reason, which is one clause's alone → position
@@ -130,5 +131,5 @@ def _lay_out(
             always.add(position)
         else:
             trie.add(piece.glob, 1 << 2 * position)
-    answers = Answers(settings.laws, clauses, frozenset(always), settings.joint)
+    answers = Answers(settings.laws, clauses, frozenset(always), settings.joint, folded)
     return trie, answers, Precedence(clauses).beaten

@@ -9,14 +9,14 @@ from typing import TypeVar
 from hostwarden.policy.covers import all_covered, covers_argv, covers_net, covers_path
 from hostwarden.policy.globs import Wild
 from hostwarden.policy.labels import Selector
-from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy, Rule
+from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy, Rule, ToPattern, UnixPattern
 from hostwarden.policy.shadows import shadowed
 from hostwarden.policy.tripwire import missed_forms
 from hostwarden.policy.vocabulary import quote
 from hostwarden.policy.words import FILE_ACTIONS, POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 Labels = Mapping[str, str]
-Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, NetPattern)
+Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, ToPattern)
 
 
 @dataclass(frozen=True, order=True)
@@ -93,7 +93,8 @@ def _rules(policy: Policy) -> Iterator[Finding]:
 
 
 def _duplicates(rule: Rule) -> Iterator[Finding]:
-    for patterns in (rule.path, rule.argv, rule.except_path, rule.except_argv):
+    walked = (rule.path, rule.argv, rule.except_path, rule.except_argv, _unix(rule.to), _unix(rule.except_to))
+    for patterns in walked:
         first: dict[object, str] = {}
         for pattern in patterns or ():
             for glob in dict.fromkeys(pattern.globs):  # within one text, braces may well stand for a glob twice
@@ -102,9 +103,9 @@ def _duplicates(rule: Rule) -> Iterator[Finding]:
                     yield pattern.line, pattern.column, message
                     break
             first.update((glob, pattern.text) for glob in pattern.globs)
-    for nets in (rule.to, rule.except_to):
+    for nets in (_nets(rule.to), _nets(rule.except_to)):
         known: dict[object, str] = {}
-        for net in nets or ():
+        for net in nets:
             if net.net in known:
                 yield (
                     net.line,
@@ -118,14 +119,21 @@ def _excepted(rule: Rule) -> Iterator[Finding]:
     """Targets that the rule's own exceptions swallow."""
     paths = [p for p in rule.path or () if all_covered(rule.except_path_globs, p.globs, covers_path)]
     argvs = [p for p in rule.argv or () if all_covered(rule.except_argv_globs, p.globs, covers_argv)]
-    nets = [p for p in rule.to or () if all_covered(rule.except_nets, (p.net,), covers_net)]
+    to: list[ToPattern] = [p for p in _nets(rule.to) if all_covered(rule.except_nets, (p.net,), covers_net)]
+    to += [p for p in _unix(rule.to) if all_covered(rule.except_unix_globs, p.globs, covers_path)]
     yield from _swallowed(rule, rule.path, paths)
     yield from _swallowed(rule, rule.argv, argvs)
-    yield from _swallowed(rule, rule.to, nets)
-    everything = any(pattern.text in ("**", "/**") for pattern in rule.except_path)
-    everything = everything or any(net.length == 0 and net.port is None for net in rule.except_nets)
-    if everything and rule.path is None and rule.to is None:
+    yield from _swallowed(rule, rule.to, to)
+    if rule.path is None and any(pattern.text in ("**", "/**") for pattern in rule.except_path):
         yield rule.line, rule.column, "this rule can never match: its `except` holds everything"
+
+
+def _nets(patterns: Sequence[ToPattern] | None) -> list[NetPattern]:
+    return [pattern for pattern in patterns or () if isinstance(pattern, NetPattern)]
+
+
+def _unix(patterns: Sequence[ToPattern] | None) -> list[UnixPattern]:
+    return [pattern for pattern in patterns or () if isinstance(pattern, UnixPattern)]
 
 
 def _swallowed(rule: Rule, patterns: Sequence[Pattern] | None, swallowed: Sequence[Pattern]) -> Iterator[Finding]:
@@ -160,7 +168,7 @@ def _argv(rule: Rule) -> Iterator[Finding]:
 
 def _endless(policy: Policy, rule: Rule) -> Iterator[Finding]:
     """An allow for everything beside an `otherwise` for what isn't allowed."""
-    limits = [rule.path, rule.argv, rule.to, rule.users]
+    limits = [rule.path, rule.argv, rule.to, rule.sha256, rule.users]
     limits += [rule.except_path or None, rule.except_to or None]
     if not rule.covers or any(limit is not None for limit in limits):
         return

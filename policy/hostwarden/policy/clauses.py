@@ -36,8 +36,8 @@ class Clause:
 
     @property
     def asks_path(self) -> bool:
-        """Whether it has a say only for some paths."""
-        return self.rule.path is not None or bool(self.rule.except_path)
+        """Whether it has a say only for some paths, or unix sockets."""
+        return self.rule.walked is not None or bool(self.rule.except_walked)
 
     @property
     def asks_argv(self) -> bool:
@@ -46,8 +46,10 @@ class Clause:
 
     @property
     def is_joint(self) -> bool:
-        """Whether path and argv both have to match."""
-        return self.asks_path and self.asks_argv
+        """Whether two look-ups have to agree: path, argv and content are looked up apart, and each gives its bit.
+        Content is only ever one of them: it has no decision of its own.
+        """
+        return self.rule.sha256 is not None or (self.asks_path and self.asks_argv)
 
     def counts(self, action: Action, user: int) -> bool:
         """Whether it has a say in ``action`` of somebody of this user class."""

@@ -2,11 +2,11 @@
 
 The oracle states how is decided, ``tables`` what the kernel combines, and this package's tests hold both to the same
 answers. Where one path automaton is walked, `otherwise` is already in its states; else the kernel adds it, for it then
-depends on what the other walks cover. For exec the kernel always adds it: argv may cover, and what has no path (memfd,
-a deleted file) is decided by `otherwise` alone.
+depends on what the other walks cover. For exec and load the kernel always adds it: argv and content may cover, and what
+has no path (memfd, a deleted file) is let through by no rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hostwarden.policy.budget import Budget
 from hostwarden.policy.build import Settings, path_pieces
@@ -17,8 +17,8 @@ from hostwarden.policy.nets import net_entries
 from hostwarden.policy.oracle import record_mode
 from hostwarden.policy.partition import argv_table, path_automata
 from hostwarden.policy.places import roots_size
-from hostwarden.policy.tables import MAX_JOINT, MAX_SUPERBLOCKS, Decision, Joint, Place, Profile
-from hostwarden.policy.words import FILE_ACTIONS, POLICY_ACTIONS, Action, Mode, Verdict
+from hostwarden.policy.tables import MAX_HASHES, MAX_JOINT, MAX_SUPERBLOCKS, Decision, Joint, Place, Profile
+from hostwarden.policy.words import CONTENT_ACTIONS, POLICY_ACTIONS, Action, Mode, Verdict
 
 __all__ = ["CompileError", "compile_profile"]
 
@@ -35,22 +35,25 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
     budget = Budget()
     joint = _joint(laws)
     settings = Settings(laws, superblocks, {clause.reason: bit for bit, clause in enumerate(joint)}, budget)
-    argv_clauses = [clause for clause in laws.of(Action.EXEC) if clause.asks_argv]
-    path_clauses = [clause for clause in laws.of(*FILE_ACTIONS) if clause.asks_path or not clause.asks_argv]
+    argv_clauses = [clause for clause in laws.clauses if clause.asks_argv]
+    path_clauses = [clause for clause in laws.clauses if clause.is_joint or not clause.asks_argv]
     argv = argv_table(settings, argv_clauses)
-    foldable = frozenset(FILE_ACTIONS) - {Action.EXEC}
+    foldable = frozenset(POLICY_ACTIONS) - set(CONTENT_ACTIONS)
     paths, is_folded = path_automata(settings, path_pieces(path_clauses), foldable)
-    left = [action for action in FILE_ACTIONS if not is_folded or action not in foldable]
+    left = [action for action in POLICY_ACTIONS if not is_folded or action not in foldable]
     return Profile(
         reasons=laws.reasons,
         paths=paths,
         argv=argv,
-        joint=[Joint(clause.rule.verdict, clause.mode, clause.reason, clause.covered) for clause in joint],
-        otherwise={action: laws.otherwise[action] if action in left else [] for action in FILE_ACTIONS},
+        joint=[_joint_rule(clause) for clause in joint],
+        otherwise={action: laws.otherwise[action] if action in left else [] for action in POLICY_ACTIONS},
         net=net_entries(laws, budget),
         users=laws.users,
         record={action: record_mode(policies, action) for action in POLICY_ACTIONS},
         enforced=frozenset(action for action in POLICY_ACTIONS if _is_enforced(laws, action)),
+        hashes=_hashes(joint),
+        joint_without_argv=_bits(not clause.asks_argv for clause in joint),
+        joint_without_hash=_bits(clause.rule.sha256 is None for clause in joint),
         argv_unread=_unread(argv_clauses),
     )
 
@@ -66,12 +69,34 @@ def _check_mounts(superblocks: Sequence[Sequence[Place]]) -> None:
 
 
 def _joint(laws: Clauses) -> list[Clause]:
-    """The clauses with path and argv, most severe first: their places are their bits."""
-    joint = [clause for clause in laws.of(Action.EXEC) if clause.is_joint]
+    """The clauses of which several parts have to match, most severe first: their places are their bits."""
+    joint = [clause for clause in laws.clauses if clause.is_joint]
     if len(joint) > MAX_JOINT:
         last = sorted(joint, key=lambda clause: clause.reason)[MAX_JOINT].rule.location
-        raise CompileError(f"{len(joint)} rules with both path and argv, at most {MAX_JOINT} fit: {last} is too many")
+        raise CompileError(
+            f"{len(joint)} rules with sha256, or with both path and argv, at most {MAX_JOINT} fit: {last} is too many"
+        )
     return sorted(joint, key=lambda clause: (-clause.rule.verdict, clause.reason))
+
+
+def _joint_rule(clause: Clause) -> Joint:
+    actions = clause.actions.intersection(CONTENT_ACTIONS)
+    return Joint(clause.rule.verdict, clause.mode, clause.reason, clause.covered, actions)
+
+
+def _bits(found: Iterable[bool]) -> int:
+    return sum(1 << bit for bit, holds in enumerate(found) if holds)
+
+
+def _hashes(joint: Sequence[Clause]) -> dict[bytes, int]:
+    """Content → bits of the joint clauses that name it."""
+    found: dict[bytes, int] = {}
+    for bit, clause in enumerate(joint):
+        for content in clause.rule.sha256 or ():
+            found[content] = found.get(content, 0) | 1 << bit
+    if len(found) > MAX_HASHES:
+        raise CompileError(f"rules with sha256 name {len(found)} contents, at most {MAX_HASHES} fit")
+    return found
 
 
 def _unread(argv_clauses: Sequence[Clause]) -> Decision:

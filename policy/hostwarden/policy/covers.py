@@ -41,11 +41,13 @@ def covers_net(wide: Net, narrow: Net) -> bool:
 
 def covers_rule(wide: Rule, narrow: Rule, actions: Iterable[Action]) -> bool:
     """Whether ``wide`` surely matches whenever ``narrow`` does, for each of ``actions``."""
-    if not set(actions) <= set(wide.actions):
+    if not all(wide.decides(action) for action in actions):
         return False
     if wide.users is not None and not (narrow.users is not None and set(narrow.users) <= set(wide.users)):
         return False
-    return _covers_paths(wide, narrow) and _covers_argv(wide, narrow) and _covers_nets(wide, narrow)
+    if wide.sha256 is not None and not (narrow.sha256 is not None and set(narrow.sha256) <= set(wide.sha256)):
+        return False
+    return _covers_paths(wide, narrow) and _covers_argv(wide, narrow) and _covers_targets(wide, narrow)
 
 
 def all_covered(wide: Sequence[T], narrow: Sequence[T], covers: Callable[[T, T], bool]) -> bool:
@@ -101,8 +103,11 @@ def _covers_argv(wide: Rule, narrow: Rule) -> bool:
     )
 
 
-def _covers_nets(wide: Rule, narrow: Rule) -> bool:
-    return _holds(wide.nets, narrow.nets, covers_net) and all_covered(narrow.except_nets, wide.except_nets, covers_net)
+def _covers_targets(wide: Rule, narrow: Rule) -> bool:
+    nets = _holds(wide.nets, narrow.nets, covers_net)
+    unix = _holds(wide.unix_globs, narrow.unix_globs, covers_path)
+    spared = all_covered(narrow.except_nets, wide.except_nets, covers_net)
+    return nets and unix and spared and all_covered(narrow.except_unix_globs, wide.except_unix_globs, covers_path)
 
 
 def _holds(wide: Sequence[T] | None, narrow: Sequence[T] | None, covers: Callable[[T, T], bool]) -> bool:

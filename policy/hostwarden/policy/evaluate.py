@@ -4,10 +4,10 @@
 oracle on one side and with the kernel on the other; the daemon asks them what a table would say.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hostwarden.policy.tables import PRIVATE, Automaton, Decision, NetEntry, Profile
-from hostwarden.policy.words import Action, Mode, Verdict
+from hostwarden.policy.words import CONTENT_ACTIONS, Action, Mode, Verdict
 
 
 def combine(decisions: Iterable[Decision]) -> Decision:
@@ -42,22 +42,35 @@ def user_class(profile: Profile, uid: int) -> int:
 
 
 def decide_profile(
-    profile: Profile, row: int, user: int, relative: bytes | None, argv: bytes | None, action: Action
+    profile: Profile,
+    row: int,
+    user: int,
+    relative: bytes | None,
+    argv: bytes | None,
+    action: Action,
+    sha256: bytes | None = None,
 ) -> Decision:
-    """The verdict on a file action. ``row``: the superblock's start row; ``relative``: the path below its root, None
-    for exec of what has no path (no text is walked from row PRIVATE, and nothing is covered); ``argv``: for exec, the
-    raw argument area without the last NUL, None if it can't be read.
+    """The verdict on anything but an internet address.
+
+    ``row``: the superblock's start row; ``relative``: the path below its root, None for what has no path (no text is
+    walked from row PRIVATE, and exec and load are covered by nothing) and for actions without a target; ``argv``: for
+    exec, the raw argument area without the last NUL, None if it can't be read; ``sha256``: for exec and load, the
+    content, None if it isn't known.
     """
     text, row = (b"", PRIVATE) if relative is None else (relative, row)
-    found = combine(_final(automaton, row, user, text, action) for automaton in profile.paths)
+    rows = [_final(automaton, row, user, text) for automaton in profile.paths]
+    found = combine(decisions[action] for decisions in rows)
+    bits, by_argv = _bits(rows), profile.joint_without_argv
     if action is Action.EXEC and profile.argv is not None:
         if argv is None:
             found = combine([found, profile.argv_unread])
         else:
-            half = _final(profile.argv, 0, user, argv, action)
-            both = found.joint & half.joint
-            found = combine([found, half, *_joint(profile, both)])
-    covered = 0 if relative is None else found.covered
+            half = _final(profile.argv, 0, user, argv)
+            by_argv |= _bits([half])
+            found = combine([found, half[action]])
+    by_content = profile.joint_without_hash | (0 if sha256 is None else profile.hashes.get(sha256, 0))
+    found = combine([found, *_joint(profile, bits & by_argv & by_content, action)])
+    covered = 0 if relative is None and action in CONTENT_ACTIONS else found.covered
     rest = (entry for entry in profile.otherwise.get(action, ()) if not covered >> entry.policy & 1)
     return combine([found, *(say(entry.verdict, entry.reason, entry.mode) for entry in rest)])
 
@@ -70,14 +83,23 @@ def decide_net(profile: Profile, user: int, address: bytes, port: int, action: A
     return max(holding, key=lambda entry: entry.length).decisions[action]
 
 
-def _final(automaton: Automaton, row: int, user: int, text: bytes, action: Action) -> Decision:
+def _final(automaton: Automaton, row: int, user: int, text: bytes) -> Mapping[Action, Decision]:
     state = automaton.run(text, automaton.starts[row][user])
-    return automaton.decisions[automaton.output[state]][action]
+    return automaton.decisions[automaton.output[state]]
 
 
-def _joint(profile: Profile, bits: int) -> Iterable[Decision]:
+def _bits(rows: Iterable[Mapping[Action, Decision]]) -> int:
+    """The joint rules of whatever action that have their bit there."""
+    bits = 0
+    for row in rows:
+        for action in CONTENT_ACTIONS:
+            bits |= row[action].joint
+    return bits
+
+
+def _joint(profile: Profile, bits: int, action: Action) -> Iterable[Decision]:
     for index, joint in enumerate(profile.joint):
-        if bits >> index & 1:
+        if bits >> index & 1 and action in joint.actions:
             yield combine([say(joint.verdict, joint.reason, joint.mode), Decision(covered=joint.covers)])
 
 

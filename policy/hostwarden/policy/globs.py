@@ -79,6 +79,21 @@ def parse_path(text: str) -> list[PathGlob]:
     return [_path(expanded, text) for expanded in expand(text)]
 
 
+def parse_unix(text: str) -> list[PathGlob]:
+    """The globs of a unix socket, written as its path or as ``@name`` (Linux's abstract names, unix(7)): the name is
+    then the path ``/./name``, which no file has. Raises GlobError.
+
+    A glob for everything is one for every *named* socket: it must not hold for what is no unix socket at all.
+    """
+    if not text.startswith("@"):
+        found = parse_path(text)
+    elif len(text) == 1:
+        raise GlobError(0, "an abstract name without a name, expected @NAME, or @** for all")
+    else:
+        found = [_abstract(expanded) for expanded in expand(text[1:])]
+    return [PathGlob((DEEP, (Wild.MANY,))) if glob.components == (DEEP,) else glob for glob in found]
+
+
 def parse_argv(text: str) -> list[ArgvGlob]:
     """The argv globs that ``text`` stands for, braces expanded. Raises GlobError."""
     globs = []
@@ -186,11 +201,27 @@ def _path(expanded: str, original: str) -> PathGlob:
     return PathGlob(tuple(components))
 
 
+def _abstract(expanded: str) -> PathGlob:
+    """Any bytes may stand in such a name: slashes with nothing between them, too."""
+    components: list[Component] = [tuple(_nodes(".", None, members=_PATH_BYTES))]
+    for part in expanded.split("/"):
+        if part == "**":
+            if components[-1] is not DEEP:
+                components.append(DEEP)
+        else:
+            components.append(_name(part, None))
+    return PathGlob(tuple(components))
+
+
 def _component(part: str, offset: int | None) -> tuple[Node, ...]:
     if not part:
         raise GlobError(offset or 0, "two slashes, expected one: rules see resolved paths")
     if part in (".", ".."):
         raise GlobError(offset or 0, f"{part} as a name, expected none: rules see resolved paths")
+    return _name(part, offset)
+
+
+def _name(part: str, offset: int | None) -> tuple[Node, ...]:
     nodes = tuple(_nodes(part, offset, members=_PATH_BYTES))
     if any(left is right is Wild.MANY for left, right in pairwise(nodes)):
         raise GlobError(

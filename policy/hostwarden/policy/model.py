@@ -6,6 +6,7 @@ IPv4 as IPv4-mapped IPv6, users are uids. A condition that is None is absent and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +57,22 @@ class NetPattern:
     net: Net
 
 
+@dataclass(frozen=True)
+class UnixPattern:
+    """A unix socket of ``to`` as written (`unix:/run/*.sock`, `unix:@name`), where it stands, and the globs it stands
+    for (braces expanded).
+    """
+
+    text: str
+    line: int
+    column: int
+    globs: tuple[PathGlob, ...]
+
+
+ToPattern = NetPattern | UnixPattern
+Paths = Literal["host", "root"]  # what `/` is in a policy's globs: the host's root, or the agent's container's
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -74,11 +91,12 @@ class Rule(_Frozen):
     actions: tuple[Action, ...]
     path: tuple[PathPattern, ...] | None = None  # FILE_ACTIONS only
     argv: tuple[ArgvPattern, ...] | None = None  # EXEC only
-    to: tuple[NetPattern, ...] | None = None  # NET_ACTIONS only
+    to: tuple[ToPattern, ...] | None = None  # NET_ACTIONS only
+    sha256: tuple[bytes, ...] | None = None  # of the file's content, 32 bytes each; EXEC and LOAD only
     users: tuple[int, ...] | None = None  # uids, ascending
     except_path: tuple[PathPattern, ...] = ()
     except_argv: tuple[ArgvPattern, ...] = ()
-    except_to: tuple[NetPattern, ...] = ()
+    except_to: tuple[ToPattern, ...] = ()
     why: str | None = None
 
     @property
@@ -94,7 +112,12 @@ class Rule(_Frozen):
     @property
     def nets(self) -> tuple[Net, ...] | None:
         """All addresses of ``to``; None without that condition."""
-        return None if self.to is None else tuple(pattern.net for pattern in self.to)
+        return None if self.to is None else tuple(p.net for p in self.to if isinstance(p, NetPattern))
+
+    @property
+    def unix_globs(self) -> tuple[PathGlob, ...] | None:
+        """All globs of unix sockets in ``to``; None without that condition."""
+        return None if self.to is None else tuple(g for p in self.to if isinstance(p, UnixPattern) for g in p.globs)
 
     @property
     def except_path_globs(self) -> tuple[PathGlob, ...]:
@@ -109,7 +132,24 @@ class Rule(_Frozen):
     @property
     def except_nets(self) -> tuple[Net, ...]:
         """All addresses that are excepted from ``to``."""
-        return tuple(pattern.net for pattern in self.except_to)
+        return tuple(p.net for p in self.except_to if isinstance(p, NetPattern))
+
+    @property
+    def except_unix_globs(self) -> tuple[PathGlob, ...]:
+        """All globs of unix sockets that are excepted from ``to``."""
+        return tuple(g for p in self.except_to if isinstance(p, UnixPattern) for g in p.globs)
+
+    @property
+    def walked(self) -> tuple[PathPattern | UnixPattern, ...] | None:
+        """The patterns that are matched with a path: those of ``path``, or the unix sockets of ``to``; None without a
+        condition.
+        """
+        return self.path if self.to is None else tuple(p for p in self.to if isinstance(p, UnixPattern))
+
+    @property
+    def except_walked(self) -> tuple[PathGlob, ...]:
+        """The exceptions that are matched with a path; a rule has them of one kind only."""
+        return self.except_path_globs or self.except_unix_globs
 
     def decides(self, action: Action) -> bool:
         """Whether it has a say in what a policy decides as ``action``. What must not be executed must not be mapped
@@ -137,6 +177,7 @@ class Policy(_Frozen):
     rules: tuple[Rule, ...]
     otherwise: Mapping[Action, Verdict]
     record: Mapping[Action, RecordMode]
+    paths: Paths = "host"
     places: Mapping[str, tuple[int, int]]  # top key → line and column of its value
     notes: tuple[tuple[int, int, str], ...] = ()  # line, column and message of what is likely not meant (``check``)
 

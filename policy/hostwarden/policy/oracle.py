@@ -4,8 +4,10 @@ are compared with it.
 The rules of deciding (design section 6); the compiler must give the same verdict *and* the same reason:
 
 1.  Enforcing and observing policies are decided apart; each side has one verdict and one reason.
-2.  A policy that names `create` in no rule and not in `otherwise` decides a create as a write (``Policy.decided_as``).
-3.  A rule matches if it names the action, the user is among its users, every condition matches and no exception does.
+2.  A policy that names `create` in no rule and not in `otherwise` decides a create as a write (``Policy.decided_as``;
+    likewise delete, rename, link and chmod).
+3.  A rule matches if it speaks of the action (``Rule.decides``), the user is among its users, every condition matches
+    and no exception does.
 4.  Every rule that matches contributes its verdict, in whatever order rules and files stand.
 5.  A policy's ``otherwise[action]`` contributes too, unless an allow or audit rule of that policy matched. A deny or
     kill rule that matched doesn't keep it away. An action that `otherwise` doesn't name contributes nothing.
@@ -17,7 +19,10 @@ The rules of deciding (design section 6); the compiler must give the same verdic
 8.  No contribution: allow, and the reason is ``Reason()``.
 9.  What has no path (``Attempt.path`` None for a file action: a memfd, a deleted program) is met by rules that ask for
     none, and by the glob for every path (`**`, `/**`), as condition and as exception; no other glob matches. And no
-    rule keeps `otherwise` away from it: what is let through by name has one.
+    rule keeps `otherwise` away from an exec or load of it: what is let through by name has one.
+10. A socket is met by the rules without `to`, whatever its family; an internet address by those of `to`'s addresses
+    that hold it, a unix socket by the globs behind `unix:`, any other family by neither.
+11. A content that isn't known (``Attempt.sha256`` None) is none that a rule could name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,15 +34,17 @@ from hostwarden.policy.globs import DEEP, PathGlob
 from hostwarden.policy.match import match_argv, match_path
 from hostwarden.policy.model import Policy, Rule
 from hostwarden.policy.tables import Reason
-from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import CONTENT_ACTIONS, NET_ACTIONS, PLAIN_ACTIONS, Action, Mode, RecordMode, Verdict
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an agent tries. ``path`` for file actions, ``address`` (16 bytes) and ``port`` for network actions.
+    """What an agent tries. ``path`` for file actions, ``address`` (16 bytes) and ``port`` for network actions, or the
+    ``path`` of a unix socket (`/./name` for an abstract one), or neither for any other family.
 
     A file action whose ``path`` is None is one on a file without any (rule 9). ``argv`` is exec's; None means that it
-    couldn't be read, or is longer than the probes read.
+    couldn't be read, or is longer than the probes read. ``sha256`` (32 bytes) is the content of what is executed or
+    mapped. ``object`` is for people: what a plain action is about, which no rule can name.
     """
 
     action: Action
@@ -46,6 +53,8 @@ class Attempt:
     address: bytes | None = None
     port: int | None = None
     uid: int = 0
+    sha256: bytes | None = None
+    object: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def decide(policies: Sequence[Policy], attempt: Attempt) -> Ruling:
 def contributions(policy: Policy, attempt: Attempt) -> Iterator[Contribution]:
     """What a policy's rules, in their order, and then its `otherwise` contribute."""
     action = policy.decided_as(attempt.action)
-    is_nameless = action in FILE_ACTIONS and attempt.path is None
+    is_nameless = action in CONTENT_ACTIONS and attempt.path is None
     covered = False
     for rule in policy.rules:
         if matches(rule, action, attempt):
@@ -118,7 +127,9 @@ def matches(rule: Rule, action: Action, attempt: Attempt) -> bool:
         return False
     if action in NET_ACTIONS:
         return _net_matches(rule, attempt)
-    return _path_matches(rule, attempt) and _argv_matches(rule, attempt)
+    if action in PLAIN_ACTIONS:
+        return True
+    return _path_matches(rule, attempt) and _argv_matches(rule, attempt) and _content_matches(rule, attempt)
 
 
 def is_unread(rule: Rule, action: Action, attempt: Attempt) -> bool:
@@ -158,9 +169,16 @@ def _argv_matches(rule: Rule, attempt: Attempt) -> bool:
     return wanted and not any(match_argv(glob, line) for glob in rule.except_argv_globs)
 
 
+def _content_matches(rule: Rule, attempt: Attempt) -> bool:
+    return rule.sha256 is None or attempt.sha256 in rule.sha256
+
+
 def _net_matches(rule: Rule, attempt: Attempt) -> bool:
-    if attempt.address is None or attempt.port is None:
-        return rule.nets is None and not rule.except_to
-    address, port = attempt.address, attempt.port
+    path, address, port = attempt.path, attempt.address, attempt.port
+    if path is not None:
+        named = rule.unix_globs is None or any(match_path(glob, path) for glob in rule.unix_globs)
+        return named and not any(match_path(glob, path) for glob in rule.except_unix_globs)
+    if address is None or port is None:
+        return rule.to is None
     wanted = rule.nets is None or any(contains(net, address, port) for net in rule.nets)
     return wanted and not any(contains(net, address, port) for net in rule.except_nets)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import yaml
 
 from hostwarden.policy.labels import ANY, KEY_SHAPE, VALUE_SHAPE, Selector, is_key, is_value
-from hostwarden.policy.model import Policy, Rule
+from hostwarden.policy.model import Paths, Policy, Rule
 from hostwarden.policy.rules import ACTION_WORDS, Context, ResolveUser, parse_rule
 from hostwarden.policy.source import Entry, PolicyError, PolicyErrors, Reader, place
 from hostwarden.policy.vocabulary import (
@@ -56,6 +56,7 @@ def parse_policy(text: bytes, file: str, resolve_user: ResolveUser) -> Policy:
     rules = _rules(Context(reader, resolve_user), entries["rules"].value) if "rules" in entries else ()
     otherwise = _per_action(reader, entries.get("otherwise"), "verdict", Verdict, VERDICT_WORDS)
     record = _per_action(reader, entries.get("record"), "record mode", RecordMode, RECORD_WORDS)
+    paths = _paths(reader, entries["paths"].value) if "paths" in entries else "host"
     reader.raise_errors()
     assert name is not None and mode is not None
     return Policy(
@@ -67,6 +68,7 @@ def parse_policy(text: bytes, file: str, resolve_user: ResolveUser) -> Policy:
         rules=rules,
         otherwise=otherwise,
         record=record,
+        paths=paths,
         places={key: place(entry.value) for key, entry in entries.items()},
         notes=tuple((note.line, note.column, note.message) for note in reader.notes),
     )
@@ -105,6 +107,16 @@ def _name(reader: Reader, node: yaml.Node) -> str | None:
     if text is not None and not _NAME.fullmatch(text):
         reader.error(node, f"name {quote(text)}, expected {_NAME_SHAPE}")
     return text
+
+
+def _paths(reader: Reader, node: yaml.Node) -> Paths:
+    """Whose `/` the globs of the policy begin at."""
+    text = reader.scalar(node, "one of host, root")
+    if text == "root":
+        return "root"
+    if text not in ("host", None):
+        reader.error(node, unknown("paths", text, ("host", "root")))
+    return "host"
 
 
 def _selector(reader: Reader, node: yaml.Node) -> Selector:

@@ -23,7 +23,7 @@ class Precedence:
         for positions in alike.values():
             behind = 0
             for position in sorted(positions, key=lambda at: (clauses[at].rule.verdict, -clauses[at].reason)):
-                if not clauses[position].rule.except_path and not clauses[position].rule.except_argv:
+                if not clauses[position].rule.except_walked and not clauses[position].rule.except_argv:
                     self._beaten[position] = behind
                 behind |= 3 << 2 * position
 

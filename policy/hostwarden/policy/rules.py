@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hostwarden.policy.address import parse_net
-from hostwarden.policy.globs import GlobError, expand, parse_argv, parse_path
-from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Rule
+from hostwarden.policy.address import UNIX, parse_net
+from hostwarden.policy.globs import GlobError, expand, parse_argv, parse_path, parse_unix
+from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Rule, ToPattern, UnixPattern
 from hostwarden.policy.source import Entry, Reader, place
 from hostwarden.policy.vocabulary import (
     LATER_ACTIONS,
@@ -21,7 +21,15 @@ from hostwarden.policy.vocabulary import (
     quote,
     unknown,
 )
-from hostwarden.policy.words import FILE_ACTIONS, NET_ACTIONS, POLICY_ACTIONS, Action, Verdict
+from hostwarden.policy.words import (
+    CONTENT_ACTIONS,
+    FILE_ACTIONS,
+    NET_ACTIONS,
+    PLAIN_ACTIONS,
+    POLICY_ACTIONS,
+    Action,
+    Verdict,
+)
 
 G = TypeVar("G")
 ResolveUser = Callable[[str], int | None]
@@ -32,7 +40,8 @@ MAX_WHY = 500
 MAX_UID = 0xFFFFFFFE  # (uid_t)-1 means "no user"
 
 # Which actions a condition can judge. A rule may name several actions if its condition judges all of them.
-JUDGES = {"path": FILE_ACTIONS, "argv": (Action.EXEC,), "to": NET_ACTIONS}
+JUDGES = {"path": FILE_ACTIONS, "argv": (Action.EXEC,), "to": NET_ACTIONS, "sha256": CONTENT_ACTIONS}
+KINDS = ("path", "argv", "to")  # of conditions that can have exceptions
 
 
 @dataclass
@@ -98,7 +107,7 @@ def _head(reader: Reader, node: yaml.Node, entries: dict[str, Entry]) -> tuple[V
 def _conditions(context: Context, entries: dict[str, Entry], actions: tuple[Action, ...]) -> dict[str, Any]:
     """The keyword arguments of Rule that follow from a rule's conditions."""
     found: dict[str, Any] = {}
-    for kind in ("path", "argv", "to"):
+    for kind in JUDGES:
         if kind in entries and _judges(context.reader, kind, entries[kind], actions):
             found[kind] = _PARSERS[kind](context, entries[kind].value)
     if "user" in entries:
@@ -116,7 +125,10 @@ def _judges(reader: Reader, kind: str, entry: Entry, actions: tuple[Action, ...]
         return True
     known = ", ".join(str(action) for action in JUDGES[kind])
     fitting = " or ".join(other for other, judged in JUDGES.items() if set(actions) <= set(judged))
-    hint = f"{fitting} for these actions" if fitting else f"{kind} with {known} only (split the rule)"
+    if set(actions) <= set(PLAIN_ACTIONS):
+        hint = "no condition but user: it has no target that a rule could name"
+    else:
+        hint = f"{fitting} for these actions" if fitting else f"{kind} with {known} only (split the rule)"
     reader.error(entry.key, f"{kind} says nothing about {', '.join(strangers)}, expected {hint}")
     return False
 
@@ -133,7 +145,11 @@ def _excepts(context: Context, entries: dict[str, Entry], actions: tuple[Action,
             else:
                 reader.error(entry.key, unknown("key", kind, ("path", "argv")))
         return found
-    kinds = [kind for kind in ("path", "argv", "to") if kind in entries]
+    if set(actions) & set(PLAIN_ACTIONS):
+        plain = ", ".join(str(action) for action in actions if action in PLAIN_ACTIONS)
+        reader.error(entries["except"].key, f"except says nothing about {plain}, expected no condition but user")
+        return {}
+    kinds = [kind for kind in KINDS if kind in entries]
     kinds = kinds or [kind for kind in ("path", "to") if set(actions) <= set(JUDGES[kind])]
     if not kinds:
         reader.error(node, "exceptions for files and addresses at once, expected one rule for each (split the rule)")
@@ -160,27 +176,32 @@ def _argvs(context: Context, node: yaml.Node) -> tuple[ArgvPattern, ...]:
     return tuple(found)
 
 
-def _globs(context: Context, node: yaml.Node, text: str, parse: Callable[[str], list[G]]) -> tuple[G, ...]:
-    """The globs of one text, within what a file may cost; braces multiply, so the costs are counted before parsing."""
+def _globs(
+    context: Context, node: yaml.Node, text: str, parse: Callable[[str], list[G]], start: int = 0
+) -> tuple[G, ...]:
+    """The globs in ``text`` from ``start`` on, within what a file may cost; braces multiply, so it is counted first."""
     if context.characters > MAX_GLOB_CHARACTERS or context.globs > MAX_GLOBS:
         return ()
     try:
-        expanded = expand(text)
+        expanded = expand(text[start:])
         context.globs += len(expanded)
         context.characters += sum(len(glob) for glob in expanded)
         if context.characters > MAX_GLOB_CHARACTERS or context.globs > MAX_GLOBS:
             limit = f"expected at most {MAX_GLOBS} globs and {MAX_GLOB_CHARACTERS} characters in a file"
             context.reader.error(node, f"too many globs, braces written out; {limit}")
             return ()
-        return tuple(parse(text))
+        return tuple(parse(text[start:]))
     except GlobError as error:
-        context.reader.error(node, f"glob {quote(text)}: {error}", error.offset)
+        context.reader.error(node, f"glob {quote(text)}: {error}", start + error.offset)
         return ()
 
 
-def _nets(context: Context, node: yaml.Node) -> tuple[NetPattern, ...]:
-    found = []
+def _targets(context: Context, node: yaml.Node) -> tuple[ToPattern, ...]:
+    found: list[ToPattern] = []
     for item, text in context.reader.one_or_more(node, "an address or a list of them"):
+        if text.startswith(UNIX):
+            found.append(UnixPattern(text, *place(item), _globs(context, item, text, parse_unix, len(UNIX))))
+            continue
         try:
             found.append(NetPattern(text, *place(item), parse_net(text)))
         except ValueError as error:
@@ -188,7 +209,24 @@ def _nets(context: Context, node: yaml.Node) -> tuple[NetPattern, ...]:
     return tuple(found)
 
 
-_PARSERS: dict[str, Callable[[Context, yaml.Node], tuple[Any, ...]]] = {"path": _paths, "argv": _argvs, "to": _nets}
+def _contents(context: Context, node: yaml.Node) -> tuple[bytes, ...]:
+    found: dict[bytes, None] = {}
+    for item, text in context.reader.one_or_more(node, "a SHA-256 in 64 hex digits or a list of them"):
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+            context.reader.error(item, f"sha256 {quote(text)}, expected 64 hex digits, as sha256sum prints them")
+        elif bytes.fromhex(text) in found:
+            context.reader.error(item, f"sha256 {quote(text)} comes twice, expected it once")
+        else:
+            found[bytes.fromhex(text)] = None
+    return tuple(found)
+
+
+_PARSERS: dict[str, Callable[[Context, yaml.Node], tuple[Any, ...]]] = {
+    "path": _paths,
+    "argv": _argvs,
+    "to": _targets,
+    "sha256": _contents,
+}
 
 
 def _users(context: Context, node: yaml.Node) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ class _Index:
 
     def __post_init__(self) -> None:
         for number, rule in enumerate(self.rules):
-            if rule.path is None and rule.argv is None and rule.to is None:
+            if rule.path is None and rule.argv is None and rule.to is None and rule.sha256 is None:
                 self.everywhere.append(number)
             for key in _own_keys(rule):
                 self.by_target.setdefault(key, []).append(number)
@@ -65,7 +65,7 @@ def _is_kept_away(policy: Policy, action: Action, wide: Rule) -> bool:
 
 
 def _own_keys(rule: Rule) -> Iterator[Key]:
-    for glob in rule.path_globs or ():
+    for glob in (*(rule.path_globs or ()), *(rule.unix_globs or ())):
         yield ("path", glob.components)
         if is_deep(glob):
             yield ("below", stem(glob))
@@ -73,11 +73,13 @@ def _own_keys(rule: Rule) -> Iterator[Key]:
         yield ("argv", line.nodes)
     for net in rule.nets or ():
         yield ("net", net)
+    for content in rule.sha256 or ():
+        yield ("content", content)
 
 
 def _wider_keys(rule: Rule) -> Iterator[Key]:
     """Keys that a rule which covers ``rule`` has at least one of: all that may cover the first of each condition."""
-    for glob in (rule.path_globs or ())[:1]:
+    for glob in (*(rule.path_globs or ())[:1], *(rule.unix_globs or ())[:1]):
         yield ("path", glob.components)
         for length in range(len(glob.components) + 1):
             yield ("below", glob.components[:length])
@@ -89,3 +91,5 @@ def _wider_keys(rule: Rule) -> Iterator[Key]:
             prefix = (whole >> (128 - length) << (128 - length)).to_bytes(16, "big")
             yield ("net", Net(prefix, length, net.port))
             yield ("net", Net(prefix, length, None))
+    for content in (rule.sha256 or ())[:1]:
+        yield ("content", content)

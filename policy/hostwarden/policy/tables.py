@@ -6,7 +6,10 @@
 * every automaton that was walked gives one Decision for the action,
 * the most severe of them wins, for enforcing and for observing policies apart,
 * `covered` masks are united; each policy that has an `otherwise` for the action and whose bit is not covered adds it,
-* joint rules (path *and* argv) whose bit is set in both halves add theirs.
+* joint rules (path, argv and content: all that the rule asks for) whose bit is set in every part add theirs.
+
+The actions that have no target (PLAIN_ACTIONS), and targets without a path (a memfd, a socket that is neither of the
+internet nor of unix), are decided by the state in which row PRIVATE starts, with no text walked.
 """
 
 from array import array
@@ -18,7 +21,8 @@ from hostwarden.policy.words import Action, Mode, RecordMode, Verdict
 MAX_POLICIES = 32  # bits of a covered mask
 MAX_JOINT = 64  # bits of a joint mask
 MAX_AUTOMATA = 8  # walked one after the other over the same path
-MAX_DECISIONS = 4096  # distinct decision rows of one automaton
+MAX_HASHES = 4096  # contents that the rules of a profile name
+MAX_DECISIONS = 2048  # distinct decision rows of one automaton
 MAX_TRANSITIONS = 1 << 20  # u16 entries of one automaton's transition table
 MAX_USERS = 8  # user classes of a profile
 MAX_SUPERBLOCKS = 256  # start rows
@@ -57,7 +61,7 @@ class Decision:
     observed: Verdict = Verdict.ALLOW
     observed_reason: int = 0
     covered: int = 0  # bit i: an allow or audit rule of policy i matched, so its `otherwise` doesn't apply
-    joint: int = 0  # bit j: this half of joint rule j matched (exec only)
+    joint: int = 0  # bit j: this part of joint rule j matched (exec and load only)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Automaton:
 
     ``next[(state << shift) | classes[byte]]`` is the next state; ``output[state]`` the row of ``decisions``, in which
     each action has its own Decision. ``starts[row][user]`` is where a walk begins: row PRIVATE, then one row for each
-    superblock in the order they were given to the compiler (an argv automaton has one row).
+    superblock in the order they were given to the compiler (an argv automaton has one row). ``denial_below[state]`` is
+    1 if something below the path that ends in this state can be denied: moving or hiding such a directory is what
+    renaming and mounting are judged for.
     """
 
     classes: bytes
@@ -75,6 +81,7 @@ class Automaton:
     output: "array[int]"
     decisions: Sequence[Mapping[Action, Decision]]
     starts: Sequence[Sequence[int]]
+    denial_below: bytes
 
     @property
     def n_states(self) -> int:
@@ -100,12 +107,17 @@ class Otherwise:
 
 @dataclass(frozen=True)
 class Joint:
-    """A rule that has a path and an argv condition: it matches where both halves have its bit."""
+    """A rule with at least two of path, argv and sha256, or with sha256 alone: it matches where all parts have its bit.
+
+    Each path state has the bits of rules without a path condition, too; ``Profile`` says which ask for no argv and
+    for no content.
+    """
 
     verdict: Verdict
     mode: Mode
     reason: int
     covers: int  # the policy's bit as a mask if the rule is allow or audit, else 0
+    actions: frozenset[Action] = frozenset([Action.EXEC])  # of CONTENT_ACTIONS
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ class NetEntry:
     port: int | None
     prefix: bytes  # 16 bytes
     length: int  # 0 to 128
-    decisions: Mapping[Action, Decision]  # CONNECT and SEND
+    decisions: Mapping[Action, Decision]  # NET_ACTIONS
 
 
 @dataclass(frozen=True)
@@ -131,9 +143,12 @@ class Profile:
     paths: Sequence[Automaton]  # 1 to MAX_AUTOMATA
     argv: Automaton | None  # None: no rule has an argv condition
     joint: Sequence[Joint]  # by severity, most severe first
-    otherwise: Mapping[Action, Sequence[Otherwise]]  # FILE_ACTIONS only, by severity, most severe first
+    otherwise: Mapping[Action, Sequence[Otherwise]]  # what the automata don't hold; most severe first
     net: Sequence[NetEntry]
     users: Mapping[int, int]  # uid → user class; every other uid is class 0
     record: Mapping[Action, RecordMode]
     enforced: frozenset[Action]  # actions that an enforcing policy has a deny or kill for (rule or otherwise)
+    hashes: Mapping[bytes, int] = field(default_factory=dict)  # SHA-256 → bits of joint rules that name it
+    joint_without_argv: int = 0  # bits of joint rules that ask for no argv
+    joint_without_hash: int = 0  # and for no content
     argv_unread: Decision = field(default_factory=Decision)  # severest argv verdict: argv unreadable or too long

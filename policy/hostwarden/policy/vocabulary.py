@@ -7,15 +7,15 @@ from hostwarden.policy.words import Verdict
 
 VERDICTS = (Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.FREEZE, Verdict.KILL)
 VERDICT_WORDS = tuple(str(verdict) for verdict in VERDICTS)
-TOP_KEYS = ("policy", "for", "mode", "rules", "otherwise", "record")
-CONDITIONS = ("path", "argv", "to", "user", "except", "why")
+TOP_KEYS = ("policy", "for", "mode", "rules", "otherwise", "record", "paths")
+CONDITIONS = ("path", "argv", "to", "sha256", "user", "except", "why")
 RULE_KEYS = VERDICT_WORDS + CONDITIONS
 
 # Words of the language (design section 6) that this version refuses by name: a policy written for a later version must
 # not be taken for a weaker one.
-LATER_TOP_KEYS = ("paths", "on_record_loss")
+LATER_TOP_KEYS = ("on_record_loss",)
 LATER_VERDICTS = ("hold", "limit", "once", "mark", "unmark")
-LATER_CONDITIONS = ("on", "when", "unless", "timeout", "then", "rate", "bytes", "request", "within", "status", "sha256")
+LATER_CONDITIONS = ("on", "when", "unless", "timeout", "then", "rate", "bytes", "request", "within", "status")
 LATER_RULE_KEYS = LATER_VERDICTS + LATER_CONDITIONS
 LATER_ACTIONS = ("resolve", "http", "exit")
 

@@ -60,6 +60,7 @@ FILE_ACTIONS = (
     Action.LOAD,
 )  # judged by `path`
 NET_ACTIONS = (Action.CONNECT, Action.SEND, Action.LISTEN)  # judged by `to`
+CONTENT_ACTIONS = (Action.EXEC, Action.LOAD)  # of those, what runs code: judged by `sha256`, too
 PLAIN_ACTIONS = (Action.NAMESPACE, Action.PTRACE, Action.SIGNAL)  # have no target that a rule could name
 
 # An action that no rule and no `otherwise` of a policy names is decided as the broader one (design section 6: `write`

@@ -7,13 +7,13 @@ import struct
 from typing import NamedTuple
 
 SIZES = {
-    "N_FILE_ACTIONS": 4,
+    "N_COLUMNS": 16,  # of a row of decisions: one for each action that policies speak of
     "MAX_PROCESSES": 131072,
     "MAX_AGENTS": 1024,
     "MAX_PROFILES": 64,
     "MAX_AUTOMATA": 8,
     "AUTOMATA_A_PROFILE": 9,  # eight for paths, one for argv
-    "MAX_DECISIONS": 4096,
+    "MAX_DECISIONS": 2048,
     "MAX_STATES": 65536,
     "MAX_TRANSITIONS": 1 << 20,
     "MAX_SUPERBLOCKS": 256,
@@ -22,15 +22,12 @@ SIZES = {
     "MAX_JOINT": 64,
     "MAX_JOBS": 17,  # a path and a script's path through eight automata each, and argv
     "MAX_INODES": 65536,
+    "MAX_HASHES": 16384,
     "MAX_SHARERS": 8192,
     "NET_ENTRIES": 1 << 17,
     "SCRATCHES": 256,  # actions that can be judged at one moment
     "TEXT_AREA": 16384,
     "MAX_EVENT": 10240,
-    # Turns of the walk, up to sixteen bytes each: a path of 4,096 bytes and some; two paths and argv. Not more: the
-    # verifier keeps five branches a turn in mind, and 8,192 in all.
-    "OPEN_TURNS": 320,
-    "EXEC_TURNS": 900,
     "ROW_PRIVATE": 0,
     "ROW_HOST": 1,  # paths that are already the host's
     "PROFILE_PROOF": 0,
@@ -39,7 +36,7 @@ SIZES = {
 AGENT_SLOT_BITS = 10
 assert SIZES["MAX_AGENTS"] == 1 << AGENT_SLOT_BITS
 
-EVENT = struct.Struct("<QQQIIIIIIIIHHHHHHHHHHHBBBBBBBB2x16s")
+EVENT = struct.Struct("<QQQIIIIIIIIIIHHHHHHHHHHHHBBBBBBBx16s")
 EVENT_HEADER = EVENT.size
 SIZES["EVENT_HEADER"] = EVENT_HEADER
 
@@ -58,6 +55,9 @@ FLAGS = {
     "chain": 512,
     "threads": 1024,
     "socket": 2048,
+    "unix": 4096,
+    "abstract": 8192,
+    "plain": 16384,
 }
 
 
@@ -75,6 +75,8 @@ class Event(NamedTuple):
     generation: int
     argv_total: int
     superblock_dev: int
+    object: int
+    detail: int
     kind: int
     profile: int
     enforced_reason: int
@@ -86,8 +88,8 @@ class Event(NamedTuple):
     script_length: int
     port: int
     flags: int
-    action: int
     accesses: int
+    action: int
     enforced: int
     observed: int
     outcome: int
@@ -100,19 +102,23 @@ class Event(NamedTuple):
 MEMBER = struct.Struct("<QQIIII")  # forker_start shared_files agent forker flags pad
 MEMBER_DOOMED, MEMBER_WARDEN = 1, 2
 AGENT = struct.Struct("<IIII")  # id profile state pad
-AGENT_KILLED = 1
-CONTROL = struct.Struct("<QIIIIII")  # host_mnt_ns generation armed deny_is_kill selectors shown pad
+AGENT_KILLED, AGENT_FROZEN = 1, 2
+CONTROL = struct.Struct("<QIIIIIIQ")  # host_mnt_ns generation armed deny_is_kill selectors shown warden capabilities
 DECISION = struct.Struct("<IIII")  # enforced observed (weights) covered pad
 OTHERWISE = struct.Struct("<II")  # weight policy (a mask)
-JOINT = struct.Struct("<III")  # weight mode covers
+JOINT = struct.Struct("<IIII")  # weight mode covers actions (a mask)
 NET_KEY = struct.Struct("<IBBH16s")  # prefixlen user any port address
 SUPERBLOCK_KEY = struct.Struct("<QQ")  # address (or magic), bank
 SUPERBLOCK_ROW = struct.Struct("<II")  # row dev
 INODE_KEY = struct.Struct("<QQII")  # superblock inode profile bank
+HASH_KEY = struct.Struct("<II32s")  # bank profile sha256
+HASH_ROW = struct.Struct("<Q")  # joint rules, a mask
 INODE_ROW = struct.Struct("<8H")
 SHARER = struct.Struct("<QQ")  # files tgid
 
 NET_KEY_BITS = 32  # of the longest-prefix key before the address: user, pad, port
+DENIAL_BELOW = 1 << 15  # in an automaton's output, beside the row: something below can be denied
+assert SIZES["MAX_DECISIONS"] <= DENIAL_BELOW
 
 
 def automaton_size() -> int:
@@ -121,13 +127,14 @@ def automaton_size() -> int:
         8
         + 256
         + 8 * SIZES["MAX_DECISIONS"]
-        + DECISION.size * SIZES["MAX_DECISIONS"] * SIZES["N_FILE_ACTIONS"]
+        + DECISION.size * SIZES["MAX_DECISIONS"] * SIZES["N_COLUMNS"]
         + 2 * SIZES["MAX_STATES"]
         + 2 * SIZES["MAX_TRANSITIONS"]
     )
 
 
-PROFILE_HEAD = struct.Struct("<IIIII8II8s")  # n_paths has_argv enforced n_users n_joint n_otherwise[8] pad record[8]
+# joint_without_argv joint_without_hash n_paths has_argv enforced n_users n_joint has_hashes n_otherwise[32] record[32]
+PROFILE_HEAD = struct.Struct("<QQ6I32I32s")
 
 
 def profile_size() -> int:
@@ -138,7 +145,7 @@ def profile_size() -> int:
         + DECISION.size
         + 64 * 4
         + 64
-        + OTHERWISE.size * SIZES["N_FILE_ACTIONS"] * 2 * SIZES["MAX_POLICIES"]
+        + OTHERWISE.size * SIZES["N_COLUMNS"] * 2 * SIZES["MAX_POLICIES"]
         + JOINT.size * SIZES["MAX_JOINT"]
         + 2 * starts
     )

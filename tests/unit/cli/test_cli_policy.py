@@ -115,7 +115,7 @@ def test_a_policy_that_the_kernels_tables_cannot_hold(cli: Cli, tmp_path: Path) 
     (tmp_path / "big.yaml").write_text(f"policy: big\nfor: {{}}\nrules:\n{rules}")
     done = cli("policy", "check", str(tmp_path / "big.yaml"))
     assert (done.code, done.out) == (2, b"")
-    assert done.err.startswith(f"{tmp_path}/big.yaml: 65 rules with both path and argv, at most 64 fit")
+    assert done.err.startswith(f"{tmp_path}/big.yaml: 65 rules with sha256, or with both path and argv, at most 64 fit")
 
 
 def test_a_policy_from_a_pipe(cli: Cli) -> None:

@@ -4,7 +4,7 @@ from hostwarden.daemon import kerneltables
 from hostwarden.policy.compile import compile_profile
 from hostwarden.policy.parse import parse_policy
 from hostwarden.policy.tables import Place
-from hostwarden.policy.words import Action, Verdict
+from hostwarden.policy.words import Action, RecordMode, Verdict
 from hostwarden.probes import layout
 
 TEXT = b"""
@@ -16,6 +16,8 @@ rules:
   - kill: exec
     path: /usr/bin/git
     argv: "git push --force*"
+  - deny: exec
+    sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
   - deny: connect
     to: ["10.0.0.0/8:443", "10.1.0.0/16:*"]
 otherwise: {exec: deny}
@@ -25,10 +27,12 @@ otherwise: {exec: deny}
 def test_packed_profile_says_what_the_profile_says() -> None:
     profile = compile_profile([parse_policy(TEXT, "p.yaml", lambda name: None)], [[Place(b"", b"")]])
     head = layout.PROFILE_HEAD.unpack_from(kerneltables.pack_profile(profile))
-    n_paths, has_argv, enforced, n_users, n_joint, *otherwise = head
-    assert (n_paths, has_argv, n_users, n_joint) == (1, 1, 0, 1)
-    assert enforced == sum(1 << action for action in (Action.EXEC, Action.READ, Action.CONNECT))
-    assert otherwise[:8] == [1, 0, 0, 0, 0, 0, 0, 0], "exec's, enforcing: the kernel adds it"
+    without_argv, without_hash, n_paths, has_argv, enforced, n_users, n_joint, has_hashes, *otherwise, record = head
+    assert (n_paths, has_argv, n_users, n_joint, has_hashes) == (1, 1, 0, 2, 1)
+    assert (without_argv, without_hash) == (0b10, 0b01), "the kill with path and argv is more severe"
+    assert enforced == sum(1 << action for action in (Action.EXEC, Action.READ, Action.CONNECT, Action.LOAD))
+    assert otherwise == [1] + 31 * [0], "exec's, enforcing: the kernel adds it"
+    assert record == bytes([RecordMode.ALL] * 18).ljust(32, b"\0")
     for automaton in (*profile.paths, profile.argv):
         assert automaton is not None
         assert len(kerneltables.pack_automaton(automaton)) == layout.automaton_size()

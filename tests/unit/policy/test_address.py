@@ -49,7 +49,6 @@ def test_read(text: str, net: Net) -> None:
         ("[::ffff:10.1.0.0/104]:1", "expected ::ffff:"),
         ("payments.internal:443", "names aren't in this version yet"),
         ("*.example.com:443", "names aren't in this version yet"),
-        ("unix:/run/docker.sock", "unix sockets aren't in this version yet"),
         ("fd00::1:443", "brackets"),
         ("::1", "brackets"),
         ("10.1.2.3", "no port"),

@@ -37,7 +37,8 @@ def messages(policy: Policy, tiers: Mapping[Action, Tier] | None = None) -> list
         ("- deny: read\n  path: '/a/{b,c}'\n  except: [/a/b]", {}, []),
         ("- deny: read\n  path: /a/**\n  except: /a/b/**", {}, []),
         ("- deny: read\n  except: /**", {}, ["4:5: this rule can never match"]),
-        ("- deny: connect\n  except: '*:*'", {}, ["4:5: this rule can never match"]),
+        ("- deny: connect\n  except: '*:*'", {}, []),  # sockets of other families are left
+        ("- deny: connect\n  to: '*:*'\n  except: '*:*'", {}, ["4:5: this rule can never match"]),
         ("- deny: connect\n  except: '*:1'", {}, []),
         ("- deny: send\n  to: '10.1.0.0/16:5'\n  except: '10.0.0.0/8:*'", {}, ["4:5: this rule can never match"]),
         ("- deny: send\n  to: '10.0.0.0/8:*'\n  except: '10.0.0.0/8:5'", {}, []),

@@ -4,6 +4,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
@@ -11,16 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostwarden.policy import automata, partition
+from hostwarden.policy.address import parse_net
 from hostwarden.policy.compile import CompileError, compile_profile
 from hostwarden.policy.evaluate import decide_profile, user_class
-from hostwarden.policy.globs import Deep, PathGlob, parse_argv, parse_path
+from hostwarden.policy.globs import Deep, PathGlob, parse_argv, parse_path, parse_unix
 from hostwarden.policy.labels import Selector
 from hostwarden.policy.match import match_path
-from hostwarden.policy.model import ArgvPattern, PathPattern, Policy, Rule
+from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy, Rule, UnixPattern
 from hostwarden.policy.oracle import Attempt, Ruling, decide
 from hostwarden.policy.places import host_paths
 from hostwarden.policy.tables import PRIVATE, Decision, Place, Profile, Reason
-from hostwarden.policy.words import BROADER, FILE_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import (
+    BROADER,
+    CONTENT_ACTIONS,
+    FILE_ACTIONS,
+    NET_ACTIONS,
+    PLAIN_ACTIONS,
+    POLICY_ACTIONS,
+    Action,
+    Mode,
+    RecordMode,
+    Verdict,
+)
 
 EXAMPLES = int(os.environ.get("HOSTWARDEN_EXAMPLES", "150"))
 MakePolicy = Callable[..., Policy]
@@ -49,8 +62,14 @@ paths = st.lists(st.sampled_from([*PARTS, "e", "abb", "\udcff"]), max_size=4).ma
 argvs = st.none() | st.lists(
     st.sampled_from([b"a", b"b", b"a b", b"\\", b"-f", b"a\\ b", b""]), min_size=1, max_size=4
 ).map(tuple)
-verdicts = st.sampled_from([Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.KILL])
+verdicts = st.sampled_from([Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.FREEZE, Verdict.KILL])
 users = st.none() | st.lists(st.sampled_from([0, 1000, 1001]), min_size=1, unique=True).map(tuple)
+unix_globs = st.one_of(path_globs, path_globs.map(lambda text: "@" + text[1:]), st.sampled_from(["@**", "**", "@/a"]))
+unix_patterns = unix_globs.map(lambda text: UnixPattern(text, 1, 1, tuple(parse_unix(text))))
+net_patterns = st.sampled_from(["*:*", "10.0.0.0/8:*"]).map(lambda text: NetPattern(text, 1, 1, parse_net(text)))
+to_patterns = st.one_of(unix_patterns, unix_patterns, net_patterns)
+unix_paths = st.one_of(paths.filter(bool), st.sampled_from([b"/./a", b"/./ab", b"/./a/b", b"/.//a", b"/./.e"]))
+CONTENTS = [bytes([n]) * 32 for n in range(3)]
 
 
 def some(elements: st.SearchStrategy[T], size: int) -> st.SearchStrategy[tuple[T, ...]]:
@@ -58,32 +77,41 @@ def some(elements: st.SearchStrategy[T], size: int) -> st.SearchStrategy[tuple[T
     return st.lists(elements, min_size=1, max_size=size).map(tuple)
 
 
+def named(actions: Sequence[Action]) -> st.SearchStrategy[tuple[Action, ...]]:
+    """Actions of a rule, each once."""
+    return st.lists(st.sampled_from(actions), min_size=1, max_size=3, unique=True).map(tuple)
+
+
 @st.composite
 def rules(draw: st.DrawFn, *, argv_users: bool) -> Rule:
-    """A rule for files, as the parser can make it."""
+    """A rule as the parser can make it."""
     line = draw(st.integers(1, 99))
-    verdict = draw(verdicts)
-    path = draw(st.none() | some(path_patterns, 3))
-    except_path = draw(st.just(()) | some(path_patterns, 2))
-    argv = draw(st.none() | some(argv_patterns, 2))
-    if argv is None:
-        actions = draw(st.lists(st.sampled_from([*FILE_ACTIONS, Action.SEND]), min_size=1, max_size=3, unique=True))
-        if Action.SEND in actions:
-            path, except_path = None, ()
-        return Rule(
-            location=f"p.yaml:{line}", line=line, column=1, verdict=verdict, actions=tuple(actions), path=path,
-            except_path=except_path, users=draw(users),
-        )  # fmt: skip
-    return Rule(
-        location=f"p.yaml:{line}", line=line, column=1, verdict=verdict, actions=(Action.EXEC,), path=path,
-        except_path=except_path if path else (), argv=argv, except_argv=draw(st.just(()) | some(argv_patterns, 2)),
-        users=draw(users) if argv_users else None, why=draw(st.none() | st.just("because")),
-    )  # fmt: skip
+    kind = draw(st.sampled_from(["file", "file", "any", "socket", "content", "argv", "argv"]))
+    found: dict[str, object] = {"actions": (Action.EXEC,), "users": draw(users)}
+    if kind == "any":
+        found["actions"] = draw(named(POLICY_ACTIONS))
+    elif kind == "socket":
+        found |= {"actions": draw(named(NET_ACTIONS)), "to": draw(st.none() | some(to_patterns, 3))}
+        found["except_to"] = draw(st.just(()) | some(to_patterns, 2))
+    else:
+        found |= {"path": draw(st.none() | some(path_patterns, 3)), "except_path": draw(excepted)}
+    if kind == "file":
+        found["actions"] = draw(named(FILE_ACTIONS))
+    if kind == "content":
+        found |= {"actions": draw(named(CONTENT_ACTIONS)), "sha256": draw(some(st.sampled_from(CONTENTS[:2]), 2))}
+    if kind == "argv" or (kind == "content" and found["actions"] == (Action.EXEC,) and draw(st.booleans())):
+        found |= {"argv": draw(some(argv_patterns, 2)), "except_argv": draw(st.just(()) | some(argv_patterns, 2))}
+        found |= {"users": found["users"] if argv_users else None, "why": draw(st.none() | st.just("because"))}
+        found["except_path"] = found["except_path"] if found["path"] else ()
+    return Rule(location=f"p.yaml:{line}", line=line, column=1, verdict=draw(verdicts), **found)  # type: ignore[arg-type]
+
+
+excepted = st.just(()) | some(path_patterns, 2)
 
 
 @st.composite
 def policies(draw: st.DrawFn, *, argv_users: bool = False) -> Policy:
-    """A policy for files."""
+    """A policy for everything."""
     return Policy(
         name=draw(st.sampled_from(["p", "q"])),
         digest="0" * 64,
@@ -91,18 +119,50 @@ def policies(draw: st.DrawFn, *, argv_users: bool = False) -> Policy:
         selector=Selector(),
         mode=draw(st.sampled_from(Mode)),
         rules=tuple(draw(st.lists(rules(argv_users=argv_users), max_size=4))),
-        otherwise=draw(st.dictionaries(st.sampled_from(FILE_ACTIONS), verdicts)),
+        otherwise=draw(st.dictionaries(st.sampled_from(POLICY_ACTIONS), verdicts, max_size=6)),
         record={},
         places={},
     )
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A target of any action: its path, or of sockets their file or name, and for programs argv and content."""
+
+    path: bytes | None
+    unix: bytes | None
+    argv: tuple[bytes, ...] | None
+    sha256: bytes | None
+
+    def attempt(self, action: Action, uid: int, path: bytes | None = None) -> Attempt:
+        """On it, or on the same by another name."""
+        known = {"argv": self.argv, "sha256": self.sha256} if action in CONTENT_ACTIONS else {}
+        return Attempt(action, path=self.named(action) if path is None else path, uid=uid, **known)  # type: ignore[arg-type]
+
+    def named(self, action: Action) -> bytes | None:
+        """What is walked."""
+        if action in PLAIN_ACTIONS:
+            return None
+        return self.unix if action in NET_ACTIONS else self.path
+
+
+contents = st.sampled_from([None, *CONTENTS])
+subjects = st.builds(Subject, paths, unix_paths, argvs, contents)
+nameless = st.builds(Subject, st.none(), st.none(), argvs, contents)
+
+
 def by_tables(
-    profile: Profile, row: int, uid: int, path: bytes | None, argv: Sequence[bytes] | None, action: Action
+    profile: Profile,
+    row: int,
+    uid: int,
+    path: bytes | None,
+    argv: Sequence[bytes] | None,
+    action: Action,
+    sha256: bytes | None = None,
 ) -> Ruling:
     """The tables' decision in the oracle's words."""
     raw = None if argv is None else b"\0".join(argv)
-    found = decide_profile(profile, row, user_class(profile, uid), path, raw, action)
+    found = decide_profile(profile, row, user_class(profile, uid), path, raw, action, sha256)
     return Ruling(
         found.enforced,
         profile.reasons[found.enforced_reason],
@@ -111,8 +171,15 @@ def by_tables(
     )
 
 
+def of_tables(profile: Profile, row: int, uid: int, subject: Subject, action: Action) -> Ruling:
+    """The same, of a subject."""
+    return by_tables(profile, row, uid, subject.named(action), subject.argv, action, subject.sha256)
+
+
 EVERYTHING = PathPattern("/**", 1, 1, tuple(parse_path("/**")))
 NO_PATH = PathPattern("/impossible", 1, 1, tuple(parse_path("/impossible")))
+EVERY_SOCKET = UnixPattern("unix:**", 1, 1, tuple(parse_unix("**")))
+NO_SOCKET = UnixPattern("unix:/impossible", 1, 1, tuple(parse_unix("/impossible")))
 
 
 def resolved(policy: Policy, places: Sequence[Place], relative: bytes) -> Policy:
@@ -129,57 +196,59 @@ def resolved(policy: Policy, places: Sequence[Place], relative: bytes) -> Policy
 
     answered = []
     for rule in policy.rules:
-        wanted = rule.path_globs is None or is_met(rule.path_globs)
-        met = wanted and not is_met(rule.except_path_globs)
-        asks = rule.path is not None or bool(rule.except_path)
-        change = {"path": (EVERYTHING if met else NO_PATH,), "except_path": ()} if asks else {}
+        change: dict[str, object] = {}
+        if rule.path is not None or rule.except_path:
+            met = (rule.path_globs is None or is_met(rule.path_globs)) and not is_met(rule.except_path_globs)
+            change = {"path": (EVERYTHING if met else NO_PATH,), "except_path": ()}
+        if rule.to is not None or rule.except_to:
+            met = (rule.unix_globs is None or is_met(rule.unix_globs)) and not is_met(rule.except_unix_globs)
+            change = {"to": (EVERY_SOCKET if met else NO_SOCKET,), "except_to": ()}
         answered.append(rule.model_copy(update=change))
     return policy.model_copy(update={"rules": tuple(answered)})
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(policies(), max_size=3), st.lists(st.tuples(paths, argvs), min_size=1, max_size=12))
-def test_host_paths_are_decided_as_by_the_oracle(
-    found: list[Policy], attempts: list[tuple[bytes, tuple[bytes, ...] | None]]
-) -> None:
+@given(st.lists(policies(), max_size=3), st.lists(subjects, min_size=1, max_size=6))
+def test_host_paths_are_decided_as_by_the_oracle(found: list[Policy], some_subjects: list[Subject]) -> None:
     profile = compile_profile(found, [ROOT])
-    for path, argv in attempts:
-        for action in FILE_ACTIONS:
+    for subject in some_subjects:
+        for action in POLICY_ACTIONS:
             for uid in UIDS:
-                attempt = Attempt(action, path=path, argv=argv, uid=uid)
-                assert by_tables(profile, 1, uid, path, argv, action) == decide(found, attempt), attempt
+                attempt = subject.attempt(action, uid)
+                assert of_tables(profile, 1, uid, subject, action) == decide(found, attempt), attempt
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(policies(argv_users=True), max_size=3), st.lists(st.tuples(paths, argvs), min_size=1, max_size=6))
-def test_other_names_and_no_names(found: list[Policy], attempts: list[tuple[bytes, tuple[bytes, ...] | None]]) -> None:
+@given(st.lists(policies(argv_users=True), max_size=3), st.lists(subjects, min_size=1, max_size=3))
+def test_other_names_and_no_names(found: list[Policy], some_subjects: list[Subject]) -> None:
     profile = compile_profile(found, SUPERBLOCKS)
-    for path, argv in attempts:
+    for subject in some_subjects:
         for row, places in enumerate([[], *SUPERBLOCKS]):
-            answered = [resolved(policy, places, path) for policy in found]
-            for action in FILE_ACTIONS:
+            for action in POLICY_ACTIONS:
+                name = subject.named(action)
+                answered = found if name is None else [resolved(policy, places, name) for policy in found]
                 for uid in UIDS:
-                    if argv is None and action is Action.EXEC:
+                    if subject.argv is None and action is Action.EXEC:
                         continue  # rules of other users count, too: see test_unread_argv_for_users
-                    attempt = Attempt(action, path=b"/x", argv=argv, uid=uid)
-                    assert by_tables(profile, row, uid, path, argv, action) == decide(answered, attempt), attempt
+                    attempt = subject.attempt(action, uid, None if name is None else b"/x")
+                    assert of_tables(profile, row, uid, subject, action) == decide(answered, attempt), attempt
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(policies(), max_size=3), st.lists(argvs, min_size=1, max_size=6))
-def test_what_has_no_path_is_decided_as_by_the_oracle(
-    found: list[Policy], lines: list[tuple[bytes, ...] | None]
-) -> None:
+@given(st.lists(policies(), max_size=3), st.lists(nameless, min_size=1, max_size=4))
+def test_what_has_no_path_is_decided_as_by_the_oracle(found: list[Policy], some_subjects: list[Subject]) -> None:
+    """Memory that is executed, files that are none, sockets of other families."""
     profile = compile_profile(found, SUPERBLOCKS)
-    for argv in lines:
-        for uid in UIDS:
-            attempt = Attempt(Action.EXEC, path=None, argv=argv, uid=uid)
-            assert by_tables(profile, 1, uid, None, argv, Action.EXEC) == decide(found, attempt), attempt
+    for subject in some_subjects:
+        for action in POLICY_ACTIONS:
+            for uid in UIDS:
+                attempt = subject.attempt(action, uid)
+                assert of_tables(profile, 1, uid, subject, action) == decide(found, attempt), attempt
 
 
 @settings(max_examples=EXAMPLES // 4 + 1, deadline=None)
-@given(st.lists(policies(), min_size=1, max_size=2), st.lists(paths, min_size=1, max_size=10), st.integers(8, 40))
-def test_several_automata_decide_as_one(found: list[Policy], relatives: list[bytes], bound: int) -> None:
+@given(st.lists(policies(), min_size=1, max_size=2), st.lists(subjects, min_size=1, max_size=5), st.integers(8, 40))
+def test_several_automata_decide_as_one(found: list[Policy], some_subjects: list[Subject], bound: int) -> None:
     whole = compile_profile(found, [ROOT])
     original = automata.MAX_STATES
     automata.MAX_STATES = bound
@@ -189,11 +258,11 @@ def test_several_automata_decide_as_one(found: list[Policy], relatives: list[byt
         return  # so small a bound is too small for one glob
     finally:
         automata.MAX_STATES = original
-    for path in relatives:
-        for action in FILE_ACTIONS:
+    for subject in some_subjects:
+        for action in POLICY_ACTIONS:
             for uid in UIDS:
-                expected = by_tables(whole, 1, uid, path, (b"a", b"b"), action)
-                assert by_tables(parts, 1, uid, path, (b"a", b"b"), action) == expected
+                expected = of_tables(whole, 1, uid, subject, action)
+                assert of_tables(parts, 1, uid, subject, action) == expected
 
 
 @settings(max_examples=EXAMPLES // 4 + 1, deadline=None)
@@ -208,7 +277,8 @@ def test_tables_hold_together(found: list[Policy]) -> None:
         assert max(automaton.output) < len(automaton.decisions)
         assert isinstance(automaton.next, array)
         assert automaton.next.typecode == "H"
-        assert all(set(row) == set(FILE_ACTIONS) for row in automaton.decisions)
+        assert len(automaton.denial_below) == automaton.n_states
+        assert all(set(row) == set(POLICY_ACTIONS) for row in automaton.decisions)
         assert all(len(row) == n_users for row in automaton.starts)
     for automaton in profile.paths:
         assert len(automaton.starts) == 1 + len(SUPERBLOCKS)
@@ -226,7 +296,7 @@ def only(decision: Decision) -> tuple[Verdict, int]:
 def test_otherwise_is_folded_where_one_walk_decides(policy: MakePolicy) -> None:
     plain = policy("- allow: read\n  path: /a/**", otherwise="{read: deny, exec: kill}")
     profile = compile_profile([plain], [ROOT])
-    folded = [action for action in FILE_ACTIONS if action is not Action.EXEC]
+    folded = [action for action in POLICY_ACTIONS if action not in CONTENT_ACTIONS]
     assert all(profile.otherwise[action] == [] for action in folded)
     assert [entry.verdict for entry in profile.otherwise[Action.EXEC]] == [Verdict.KILL]  # for what has no path, too
     assert len(profile.paths) == 1
@@ -337,7 +407,7 @@ def test_record_modes_and_enforced_actions(policy: MakePolicy) -> None:
 def test_no_policies_allow_everything() -> None:
     profile = compile_profile([], [ROOT])
     assert profile.paths[0].n_states == 1
-    for action in FILE_ACTIONS:
+    for action in POLICY_ACTIONS:
         assert decide_profile(profile, PRIVATE, 0, b"/x", None, action) == Decision()
 
 
@@ -351,7 +421,10 @@ def test_users_with_the_same_rules_share_a_class(policy: MakePolicy) -> None:
     ("rules", "message"),
     [
         ("\n".join(f"- deny: read\n  path: /{uid}\n  user: {uid}" for uid in range(8)), "8 groups of users"),
-        ("\n".join(f"- deny: exec\n  path: /{n}\n  argv: a*" for n in range(65)), "65 rules with both path and argv"),
+        (
+            "\n".join(f"- deny: exec\n  path: /{n}\n  argv: a*" for n in range(65)),
+            "65 rules with sha256, or",
+        ),
         ('- deny: exec\n  argv: "*a' + "[ab]" * 30 + '*"', "argv globs need more states.* p.yaml:4 "),
         ("- deny: read\n  path: [/ok, '**/*a" + "[ab]" * 30 + "', /fine]", "costliest are p.yaml:4 .*a.ab"),
     ],

@@ -12,8 +12,9 @@ from hostwarden.policy import clauses, nets
 from hostwarden.policy.address import packed, parse_net
 from hostwarden.policy.compile import compile_profile
 from hostwarden.policy.evaluate import decide_net, user_class
+from hostwarden.policy.globs import parse_unix
 from hostwarden.policy.labels import Selector
-from hostwarden.policy.model import NetPattern, Policy, Rule
+from hostwarden.policy.model import NetPattern, Policy, Rule, ToPattern, UnixPattern
 from hostwarden.policy.oracle import Attempt, Ruling, decide
 from hostwarden.policy.tables import Profile
 from hostwarden.policy.words import NET_ACTIONS, Action, Mode, Verdict
@@ -38,6 +39,7 @@ PORTS = [0, 53, 443, 444, 65535]
 targets = st.builds("{}:{}".format, st.sampled_from(NETS), st.sampled_from(["*", "53", "443"])).map(
     lambda text: NetPattern(text, 1, 1, parse_net(text))
 )
+sockets = st.sampled_from(["**", "/x", "@x"]).map(lambda text: UnixPattern(text, 1, 1, tuple(parse_unix(text))))
 verdicts = st.sampled_from([Verdict.ALLOW, Verdict.AUDIT, Verdict.DENY, Verdict.KILL])
 actions = st.lists(st.sampled_from([*NET_ACTIONS, Action.READ]), min_size=1, max_size=3, unique=True).map(tuple)
 users = st.none() | st.lists(st.sampled_from([0, 1000, 1001]), min_size=1, unique=True).map(tuple)
@@ -47,8 +49,8 @@ def rule(
     line: int,
     verdict: Verdict,
     named: tuple[Action, ...],
-    to: tuple[NetPattern, ...] | None,
-    excepted: tuple[NetPattern, ...],
+    to: tuple[ToPattern, ...] | None,
+    excepted: tuple[ToPattern, ...],
     uids: tuple[int, ...] | None,
 ) -> Rule:
     """A rule; conditions on addresses only for network actions, as the parser has it."""
@@ -70,8 +72,8 @@ rules = st.builds(
     st.integers(1, 99),
     verdicts,
     actions,
-    st.none() | st.lists(targets, min_size=1, max_size=3).map(tuple),
-    st.lists(targets, max_size=2).map(tuple),
+    st.none() | st.lists(st.one_of(targets, targets, sockets), min_size=1, max_size=3).map(tuple),
+    st.lists(st.one_of(targets, targets, sockets), max_size=2).map(tuple),
     users,
 )
 policies = st.builds(
