@@ -8,7 +8,7 @@ import typer
 
 from hostwarden.cli.errors import CliError, Code
 
-COMMANDS = ("why", "freeze", "holds", "approve", "refuse", "top")
+COMMANDS = ("why", "holds", "approve", "refuse", "top")
 POLICY_COMMANDS = ("replay", "learn", "schema", "apply")
 AUDIT_COMMANDS = ("prove", "export")
 

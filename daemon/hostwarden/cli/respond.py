@@ -1,4 +1,4 @@
-"""What a responder and an administrator do: `kill`, `release`, `disarm`, `arm`."""
+"""What a responder and an administrator do: `kill`, `freeze`, `release`, `disarm`, `arm`."""
 
 from typing import Annotated
 
@@ -39,18 +39,51 @@ def kill(
     return Code.DONE if agents and not left else Code.NO
 
 
-def release(context: typer.Context, label: Labels = None, json: Json = False) -> int:
-    """Let killed agents start again."""
+def freeze(
+    context: typer.Context,
+    label: Labels = None,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait for the last.")] = "10s",
+    json: Json = False,
+) -> int:
+    """Stop every agent with all these labels.
+
+    Every process of theirs stands still, and new ones are refused, until `release`. Exits 0 when all stand still, 1
+    when some don't or no agent matches.
+    """
     options = globals_of(context, json)
-    labels = selected(label)
+    labels, timeout_s = selected(label), seconds(timeout, "--timeout")
     with host(options) as client:
-        agents = list(client.release(labels).agents)
+        reply = client.freeze(labels, timeout_s)
+    agents, left = list(reply.agents), list(reply.left)
+    if options.json:
+        print_json({"frozen": reply.frozen, "agents": agents, "left": left})
+    elif agents:
+        say(f"{count(reply.frozen, 'process', 'processes')} of {_names(agents)} frozen")
+    if not agents:
+        report(f"no agent matches {_typed(labels)}", "`hostwarden ps` shows which labels there are")
+    if left:
+        note(f"{count(len(left), 'process', 'processes')} not yet still: {_some(list(map(str, left)))}")
+    return Code.DONE if agents and not left else Code.NO
+
+
+def release(
+    context: typer.Context,
+    label: Labels = None,
+    agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="A frozen agent, by its name.")] = "",
+    json: Json = False,
+) -> int:
+    """Let killed agents start again, and frozen ones go on."""
+    options = globals_of(context, json)
+    labels = selected(label) if label or not agent else {}
+    with host(options) as client:
+        agents = list(client.release(labels, agent).agents)
     if options.json:
         print_json({"agents": agents})
     elif agents:
-        say(f"{_names(agents)} may start again")
+        say(f"{_names(agents)} may go on, or start again")
     if not agents:
-        report(f"nothing that was killed matches {_typed(labels)}", "`hostwarden status` shows what is blocked")
+        wanted = " ".join(filter(None, (_typed(labels), agent)))
+        report(f"nothing that was killed or frozen matches {wanted}", "`hostwarden status` shows what is blocked")
     return Code.DONE if agents else Code.NO
 
 

@@ -28,10 +28,12 @@ OWN_ACTS: dict[str, str] = {
     "run": "a process became an agent's by `hostwarden run`",
     "adopt": "a process became an agent's by `adopt`, by its unit or its exe; `detail` has what it held open",
     "kill": "agents were ended; `detail` has the labels and the count",
-    "release": "labels that were shut by `kill` may start again",
+    "freeze": "agents were stopped, by a responder or a verdict, until release; `detail` has labels, agents, and why",
+    "release": "labels that were shut by `kill` or `freeze` may start again, and what was frozen goes on",
     "arm": "enforcement goes on after `disarm`",
     "disarm": "enforcement is off, recording goes on",
     "refused": "an agent's process asked the warden for what only operators may ask for; `detail` has call and socket",
+    "unjudged": "the kernel let actions pass without asking us (tier modify_return); `detail` has how many, by program",
     "gap": "from adoption to adoption nobody recorded; `from`, `to`, and `lost`, which may be 0",
     "loss": "a ring was full: `lost` actions of this agent are counted but not recorded",
     "recovered": "the log's end was repaired at start; `detail` has what was cut, and what is missing that was signed",
@@ -40,10 +42,22 @@ OWN_ACTS: dict[str, str] = {
 ACTIONS: dict[str, str] = {
     str(Action.EXEC): "run a program; `target` is its path",
     str(Action.READ): "open a file for reading, or list a directory",
-    str(Action.WRITE): "open a file for writing",
-    str(Action.CREATE): "make a file",
-    str(Action.CONNECT): "connect a socket; `target` is address:port",
-    str(Action.SEND): "send an addressed datagram; `target` is address:port",
+    str(Action.WRITE): "open a file for writing; or truncate it, change its owner, times or attributes",
+    str(Action.CREATE): "make a file, a folder, a link by name or a device node",
+    str(Action.CONNECT): "connect a socket; `target` is address:port, unix:/path or unix:@name",
+    str(Action.SEND): "send an addressed datagram; `target` as for connect",
+    str(Action.DELETE): "remove a name of a file, or a folder",
+    str(Action.RENAME): "give a file another name; `target` is the old one, `new` the other",
+    str(Action.LINK): "give a file one more name; `target` is the file, `new` the name",
+    str(Action.CHMOD): "change a file's mode",
+    str(Action.LISTEN): "let others connect; `target` is the local address",
+    str(Action.MOUNT): "mount, unmount or move a file system; `target` is the mount point",
+    str(Action.NAMESPACE): "make or enter a namespace; `target` says which kinds",
+    str(Action.PTRACE): "trace a process of somebody else, or read its memory; `target` is pid:N",
+    str(Action.SIGNAL): "send a signal to a process of somebody else; `target` is pid:N, `signal` its number",
+    str(Action.LOAD): "map a file executable: a library, a plug-in",
+    str(Action.CAPABILITY): "use a privilege that the warden keeps from every agent; `target` is its name",
+    str(Action.KERNEL): "change the kernel itself: `target` says how (bpf, module, kexec, perf, time …)",
 } | OWN_ACTS
 
 VERDICTS = tuple(map(str, Verdict))
@@ -90,7 +104,9 @@ class Record(TypedDict, total=False):
     process: Required[Process | None]
     # What
     action: Required[str]  # a key of ACTIONS
-    target: Required[str | None]  # path, address:port or unix:/path
+    target: Required[str | None]  # path, address:port, unix:/path, pid:N, or a word (see ACTIONS)
+    new: str | None  # rename, link: the second path
+    signal: int  # signal: which one
     name: str | None  # connect, send: the host name that the address was bound to
     # What was decided
     verdict: Required[str]  # the rule's, even where the tier made something else of it

@@ -130,9 +130,16 @@ class HostClient(_Client):
         reply: pb.KillReply = self._unary("Kill", request, pb.KillReply, timeout_s + ANSWER_S)
         return reply
 
-    def release(self, labels: Mapping[str, str]) -> pb.ReleaseReply:
-        """Lets killed agents start again."""
-        reply: pb.ReleaseReply = self._unary("Release", pb.ReleaseRequest(labels=labels), pb.ReleaseReply, WORK_S)
+    def freeze(self, labels: Mapping[str, str], timeout_s: float) -> pb.FreezeReply:
+        """Stops every process of every matching agent; the daemon answers within ``timeout_s`` seconds."""
+        request = pb.FreezeRequest(labels=labels, timeout_s=timeout_s)
+        reply: pb.FreezeReply = self._unary("Freeze", request, pb.FreezeReply, timeout_s + ANSWER_S)
+        return reply
+
+    def release(self, labels: Mapping[str, str], agent: str = "") -> pb.ReleaseReply:
+        """Lets killed agents start again, and frozen ones go on: by labels, by the name of a frozen one, or both."""
+        request = pb.ReleaseRequest(labels=labels, agent=agent)
+        reply: pb.ReleaseReply = self._unary("Release", request, pb.ReleaseReply, WORK_S)
         return reply
 
     def reload(self) -> pb.ReloadReply:

@@ -148,8 +148,8 @@ class KillReply(_message.Message):
     left: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, killed: _Optional[int] = ..., agents: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class ReleaseRequest(_message.Message):
-    __slots__ = ("labels",)
+class FreezeRequest(_message.Message):
+    __slots__ = ("labels", "timeout_s")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -158,8 +158,35 @@ class ReleaseRequest(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    timeout_s: float
+    def __init__(self, labels: _Optional[_Mapping[str, str]] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+
+class FreezeReply(_message.Message):
+    __slots__ = ("frozen", "agents", "left")
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    frozen: int
+    agents: _containers.RepeatedScalarFieldContainer[str]
+    left: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, frozen: _Optional[int] = ..., agents: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ("labels", "agent")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.ScalarMap[str, str]
+    agent: str
+    def __init__(self, labels: _Optional[_Mapping[str, str]] = ..., agent: _Optional[str] = ...) -> None: ...
 
 class ReleaseReply(_message.Message):
     __slots__ = ("agents",)

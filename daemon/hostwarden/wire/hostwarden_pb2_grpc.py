@@ -70,6 +70,11 @@ class HostStub:
                 request_serializer=hostwarden_dot_wire_dot_hostwarden__pb2.KillRequest.SerializeToString,
                 response_deserializer=hostwarden_dot_wire_dot_hostwarden__pb2.KillReply.FromString,
                 _registered_method=True)
+        self.Freeze = channel.unary_unary(
+                '/hostwarden.v1.Host/Freeze',
+                request_serializer=hostwarden_dot_wire_dot_hostwarden__pb2.FreezeRequest.SerializeToString,
+                response_deserializer=hostwarden_dot_wire_dot_hostwarden__pb2.FreezeReply.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/hostwarden.v1.Host/Release',
                 request_serializer=hostwarden_dot_wire_dot_hostwarden__pb2.ReleaseRequest.SerializeToString,
@@ -136,6 +141,12 @@ class HostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Freeze(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Release(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,6 +203,11 @@ def add_HostServicer_to_server(servicer, server):
                     servicer.Kill,
                     request_deserializer=hostwarden_dot_wire_dot_hostwarden__pb2.KillRequest.FromString,
                     response_serializer=hostwarden_dot_wire_dot_hostwarden__pb2.KillReply.SerializeToString,
+            ),
+            'Freeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=hostwarden_dot_wire_dot_hostwarden__pb2.FreezeRequest.FromString,
+                    response_serializer=hostwarden_dot_wire_dot_hostwarden__pb2.FreezeReply.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -399,6 +415,33 @@ class Host:
             '/hostwarden.v1.Host/Kill',
             hostwarden_dot_wire_dot_hostwarden__pb2.KillRequest.SerializeToString,
             hostwarden_dot_wire_dot_hostwarden__pb2.KillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hostwarden.v1.Host/Freeze',
+            hostwarden_dot_wire_dot_hostwarden__pb2.FreezeRequest.SerializeToString,
+            hostwarden_dot_wire_dot_hostwarden__pb2.FreezeReply.FromString,
             options,
             channel_credentials,
             insecure,

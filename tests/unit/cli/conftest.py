@@ -53,6 +53,7 @@ class Daemon:
     records: list[bytes] = field(default_factory=list)
     adopt_json: dict[str, Any] = field(default_factory=dict)
     kill_reply: pb.KillReply = field(default_factory=pb.KillReply)
+    freeze_reply: pb.FreezeReply = field(default_factory=pb.FreezeReply)
     released: list[str] = field(default_factory=list)
     trouble: dict[str, WireError] = field(default_factory=dict)
     bind_delay_s: float = 0.0
@@ -105,6 +106,10 @@ class Daemon:
     def kill(self, request: pb.KillRequest, peer: Peer, call: Call) -> pb.KillReply:
         self._note("kill", request)
         return self.kill_reply
+
+    def freeze(self, request: pb.FreezeRequest, peer: Peer, call: Call) -> pb.FreezeReply:
+        self._note("freeze", request)
+        return self.freeze_reply
 
     def release(self, request: pb.ReleaseRequest, peer: Peer, call: Call) -> pb.ReleaseReply:
         self._note("release", request)

@@ -209,13 +209,42 @@ def test_kill_that_matches_nothing_is_exit_1(cli: Cli, daemon: Daemon) -> None:
 def test_release(cli: Cli, daemon: Daemon) -> None:
     daemon.released = ["a"]
     done = cli("release", "--label", "team=billing")
-    assert (done.code, done.text) == (0, "agent a may start again\n")
+    assert (done.code, done.text) == (0, "agent a may go on, or start again\n")
     assert cli("release", "--label", "team=billing", "--json").object == {"agents": ["a"]}
     daemon.released = []
     done = cli("release", "--label", "team=billing")
     assert (done.code, done.text) == (1, "")
-    said = "hostwarden: nothing that was killed matches team=billing\n  `hostwarden status` shows what is blocked\n"
-    assert done.err == said
+    said = "nothing that was killed or frozen matches team=billing\n  `hostwarden status` shows what is blocked\n"
+    assert done.err == f"hostwarden: {said}"
+
+
+def test_release_by_name(cli: Cli, daemon: Daemon) -> None:
+    daemon.released = ["a"]
+    assert cli("release", "--agent", "a").code == 0
+    [request] = daemon.calls["release"]
+    assert (dict(request.labels), request.agent) == ({}, "a")
+    daemon.released = []
+    assert "frozen matches x=y a\n" in cli("release", "--label", "x=y", "--agent", "a").err
+
+
+def test_freeze(cli: Cli, daemon: Daemon) -> None:
+    daemon.freeze_reply = pb.FreezeReply(frozen=2, agents=["a"])
+    done = cli("freeze", "--label", "team=billing", "--timeout", "2s")
+    assert (done.code, done.text, done.err) == (0, "2 processes of agent a frozen\n", "")
+    [request] = daemon.calls["freeze"]
+    assert (dict(request.labels), request.timeout_s) == ({"team": "billing"}, 2)
+
+
+def test_freeze_that_leaves_some_running_or_matches_nothing_is_exit_1(cli: Cli, daemon: Daemon) -> None:
+    daemon.freeze_reply = pb.FreezeReply(frozen=1, agents=["a"], left=[77])
+    done = cli("freeze", "--label", "team=billing")
+    assert (done.code, done.err) == (1, "1 process not yet still: 77\n")
+    done = cli("freeze", "--label", "team=billing", "--json")
+    assert (done.code, done.object) == (1, {"frozen": 1, "agents": ["a"], "left": [77]})
+    daemon.freeze_reply = pb.FreezeReply()
+    done = cli("freeze", "--label", "team=nobody")
+    assert (done.code, done.text) == (1, "")
+    assert done.err.startswith("hostwarden: no agent matches team=nobody\n")
 
 
 # arm and disarm

@@ -9,9 +9,12 @@ import pytest
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Cli, Daemon
 
-COMMANDS = ["status", "doctor", "run", "adopt", "ps", "events", "kill", "release", "arm", "disarm", "policy", "audit"]
+COMMANDS = (
+    *("status", "doctor", "run", "adopt", "ps", "events", "kill", "freeze", "release", "arm", "disarm", "policy"),
+    "audit",
+)
 LATER = [
-    *(["why"], ["freeze"], ["holds"], ["approve"], ["refuse"], ["top"]),
+    *(["why"], ["holds"], ["approve"], ["refuse"], ["top"]),
     *(["policy", "replay"], ["policy", "learn"], ["policy", "schema"], ["policy", "apply"]),
     *(["audit", "prove"], ["audit", "export"]),
 ]
@@ -43,6 +46,7 @@ MISTAKES = [
     (["events", "--verdict", "den"], "unknown verdict `den`, did you mean deny?", "events --help"),
     # kill, release: never everything by accident
     (["kill"], "--label: none given", "kill --help"),
+    (["freeze"], "--label: none given", "freeze --help"),
     (["release"], "--label: none given", "release --help"),
     (["kill", "--label", "team"], "label 'team': expected key=value", "kill --help"),
     (["kill", "--label", "a=b", "--label", "a=c"], "label a is given twice", "kill --help"),
@@ -87,7 +91,7 @@ def test_help_names_the_commands_and_not_what_comes_later(cli: Cli) -> None:
     done = cli("--help")
     assert done.code == 0 and done.err == ""
     listed = [line.split()[0] for line in done.text.partition("Commands:")[2].splitlines() if line.strip()]
-    assert listed == COMMANDS
+    assert listed == list(COMMANDS)
     assert not any(char in done.text for char in "─│╭")  # no boxes
     assert "..." not in done.text.partition("Commands:")[2].replace("-- CMD...", "")  # nothing cut off
 
@@ -112,7 +116,7 @@ def test_version(cli: Cli) -> None:
         *(["disarm", "--json"], ["events", "--json"], ["release", "--label", "a=b", "--json"], ["adopt", "--pid", "7"]),
         *(["policy", "check", "--json"], ["policy", "--json", "check"], ["--json", "audit", "verify", "/none"]),
         *(["audit", "--json", "verify", "/none"], ["policy", "explain", "read", "/x", "--json"]),
-        *(["policy", "test", "/none", "--json"], ["freeze", "--json"], ["policy", "replay", "--json"]),
+        *(["policy", "test", "/none", "--json"], ["freeze", "--label", "a=b", "--json"], ["policy", "replay", "--json"]),
     ],
     ids=" ".join,
 )

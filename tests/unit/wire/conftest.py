@@ -60,6 +60,9 @@ class Handlers:
         assert left is not None
         return pb.KillReply(killed=round(left), agents=sorted(request.labels))
 
+    def freeze(self, request: pb.FreezeRequest, peer: Peer, call: Call) -> pb.FreezeReply:
+        return pb.FreezeReply(frozen=1, agents=sorted(request.labels))
+
     def release(self, request: pb.ReleaseRequest, peer: Peer, call: Call) -> pb.ReleaseReply:
         return pb.ReleaseReply(agents=["a"])
 

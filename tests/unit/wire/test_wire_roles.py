@@ -12,6 +12,7 @@ TABLE = {
     "Ps": (True, True, True, False),
     "Events": (True, True, True, False),
     "Kill": (True, True, False, False),
+    "Freeze": (True, True, False, False),
     "Release": (True, True, False, False),
     "Bind": (True, False, False, True),
     "Adopt": (True, False, False, False),

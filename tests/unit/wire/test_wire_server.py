@@ -43,6 +43,7 @@ def _call(client: HostClient, name: str) -> Any:
         "Bind": lambda: client.bind("a", {}, 1, 1),
         "Adopt": lambda: client.adopt(1, "a", {}),
         "Kill": lambda: client.kill({"a": "b"}, 5),
+        "Freeze": lambda: client.freeze({"a": "b"}, 5),
         "Release": lambda: client.release({}),
         "Reload": client.reload,
         "Arm": lambda: client.arm(True),
