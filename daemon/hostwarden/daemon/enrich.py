@@ -9,11 +9,11 @@ reading of the same event with dictionaries.
 import struct
 from binascii import b2a_base64
 from collections.abc import Mapping
-from ipaddress import IPv6Address
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from hostwarden.daemon import targets
 from hostwarden.daemon.acts import Identity
 from hostwarden.daemon.clock import Clock
 from hostwarden.daemon.processes import Process, ProcessTable
@@ -26,15 +26,18 @@ MAX_KNOWN = 16384  # entries of each memory below; when one is full it is forgot
 MAX_BYTES = 8 << 20  # of targets: an agent chooses how long its paths are
 
 # The same bytes as layout.EVENT, but only what the common case needs, and what decides the wording as two lumps:
-# time start agent tgid tid uid generation dev (profile enforced_reason observed_reason) row path_length
-# (flags action accesses enforced observed outcome tier).
-_GLANCE = struct.Struct("<QQ8xIII4xII4xI2x6sH2xH6x8s20x")
+# time start agent tgid tid uid generation dev (profile enforced_reason observed_reason) row path_length script_length
+# (flags accesses action enforced observed outcome tier).
+_GLANCE = struct.Struct("<QQ8xIII4xII4xI10x6sH2xH2xH2x9s19x")
 assert _GLANCE.size == EVENT.size
-_PORT_AT, _ACTION_AT = 74, 78
+_PORT_AT, _ACTION_AT = 82, 88
 
 _ROW_PRIVATE, _ROW_HOST = SIZES["ROW_PRIVATE"], SIZES["ROW_HOST"]
 _INTERNAL, _UNKNOWN, _PRIVATE, _CHAIN = (FLAGS[name] for name in ("internal", "unknown", "private", "chain"))
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+_SOCKET, _UNIX, _ABSTRACT, _PLAIN = (FLAGS[name] for name in ("socket", "unix", "abstract", "plain"))
+_PROCESSES = (Action.PTRACE, Action.SIGNAL)  # whose targets are processes
+_OURS = (Action.CAPABILITY, Action.KERNEL)  # what no policy speaks of: the warden keeps it from every agent
+BUILT_IN = "built-in"  # the policy that is said to have decided those
 
 
 class AgentView(Protocol):
@@ -75,7 +78,7 @@ class _Words(NamedTuple):
 
     before: bytes
     after: bytes
-    names: str  # what the target is: "file", "address", or "program", which changes the process
+    names: str  # what the target is: "file", "address", "unix", "plain", or "program", which changes the process
 
 
 class Enricher:
@@ -109,7 +112,9 @@ class Enricher:
 
     def body(self, raw: bytes, ring: bytes, position: int) -> bytes:
         """The record of an ACTION event. ``ring`` is the ring's name with its colon, escaped as in a JSON string."""
-        time, start, agent, tgid, tid, uid, generation, dev, rules, row, path_length, what = _GLANCE.unpack_from(raw)
+        time, start, agent, tgid, tid, uid, generation, dev, rules, row, path_length, second, what = (
+            _GLANCE.unpack_from(raw)
+        )
         words = self._words.get((generation, rules, what))
         if words is None:
             words = self._wording(raw, (generation, rules, what))
@@ -120,6 +125,8 @@ class Enricher:
             process = self._table.acting(Event._make(EVENT.unpack_from(raw)))
         if words.names == "address":
             target = self._addresses.get(raw[_PORT_AT:EVENT_HEADER]) or self._address(raw)
+        elif words.names != "file" or second:
+            target = self._seldom(raw, words)
         else:
             path = raw[EVENT_HEADER : EVENT_HEADER + path_length]
             flags = what[0] | what[1] << 8
@@ -208,7 +215,7 @@ class Enricher:
         event = Event._make(EVENT.unpack_from(raw))
         enforced = self._reasons.reason(event.generation, event.profile, event.enforced_reason)
         observed = self._reasons.reason(event.generation, event.profile, event.observed_reason)
-        names = "program" if event.action == Action.EXEC else "address" if event.action in NET_ACTIONS else "file"
+        names = _names(event)
         before = b',"action":%b,"target":' % orjson.dumps(_word(Action, event.action))
         words = _Words(before, b"," + _members(decided(event, enforced, observed)), names)
         if len(self._words) >= MAX_KNOWN:
@@ -241,12 +248,29 @@ class Enricher:
         if len(self._addresses) >= MAX_KNOWN:
             self._addresses.clear()
         event = Event._make(EVENT.unpack_from(raw))
-        if event.flags & FLAGS["socket"]:  # no address: a kind of socket that agents don't get
-            target = b'"socket:%d"' % event.port
-        else:
-            target = b'"%b"' % address_text(event.address, event.port).encode()
+        target = b'"%b"' % targets.address_text(event.address, event.port).encode()
         self._addresses[raw[_PORT_AT:EVENT_HEADER]] = target
         return target
+
+    def _seldom(self, raw: bytes, words: _Words) -> bytes:
+        """Targets that no flood is made of: unix sockets, files that get another name, and what has neither path nor
+        address. JSON, and more members where the target alone doesn't say it.
+        """
+        event = Event._make(EVENT.unpack_from(raw))
+        path_end = EVENT_HEADER + event.path_length
+        path = raw[EVENT_HEADER:path_end]
+        shown = self._show(event.generation, event.row, event.superblock_dev, event.flags, path)
+        if words.names == "plain":
+            target = _plain_text(event).encode()
+            if event.action == Action.KERNEL and path:
+                target += b":" + shown
+            return text(target) + (b',"signal":%d' % event.detail if event.action == Action.SIGNAL else b"")
+        if words.names == "unix":
+            return _target_members(b"unix:@" + path if event.flags & _ABSTRACT else b"unix:" + shown)
+        new_at = path_end + event.argv_length
+        flags = _PRIVATE if event.script_row == _ROW_PRIVATE else 0
+        new = self._show(event.generation, event.script_row, 0, flags, raw[new_at : new_at + event.script_length])
+        return b'%b,"new":%b' % (_target_members(shown), text(new))
 
 
 def decided(event: Event, enforced: Reason, observed: Reason) -> dict[str, Any]:
@@ -259,7 +283,7 @@ def decided(event: Event, enforced: Reason, observed: Reason) -> dict[str, Any]:
     members: dict[str, Any] = {
         "verdict": _word(Verdict, event.observed if speaks_observed else event.enforced),
         "rule": reason.location,
-        "policy": reason.policy,
+        "policy": BUILT_IN if event.action in _OURS else reason.policy,
     }
     if reason.digest is not None:
         members["digest"] = reason.digest
@@ -279,11 +303,28 @@ def decided(event: Event, enforced: Reason, observed: Reason) -> dict[str, Any]:
     return members
 
 
-def address_text(address: bytes, port: int) -> str:
-    """``10.0.0.1:443`` or ``[fd00::1]:443``; v4 comes v4-mapped."""
-    if address.startswith(_V4_MAPPED):
-        return "{}.{}.{}.{}:{}".format(*address[12:], port)
-    return f"[{IPv6Address(address)}]:{port}"
+def _names(event: Event) -> str:
+    """What the target of an event is (see _Words)."""
+    if event.action == Action.EXEC:
+        return "program"
+    if event.flags & (_SOCKET | _PLAIN) or event.action in (*_PROCESSES, *_OURS, Action.NAMESPACE):
+        return "plain"
+    if event.flags & (_UNIX | _ABSTRACT):
+        return "unix"
+    return "address" if event.action in NET_ACTIONS else "file"
+
+
+def _plain_text(event: Event) -> str:
+    """A target that has neither path nor address."""
+    if event.flags & _SOCKET:
+        return targets.socket_text(event.object, event.port)
+    if event.action in _PROCESSES:
+        return f"pid:{event.object}"
+    if event.action == Action.NAMESPACE:
+        return targets.namespace_text(event.detail)
+    if event.action == Action.CAPABILITY:
+        return targets.capability_text(event.object)
+    return targets.kernel_text(event.detail)
 
 
 def _target_members(shown: bytes) -> bytes:

@@ -104,7 +104,7 @@ def pack_event(
         "argv_total": len(argv),
     }
     values = usual | fields
-    values.setdefault("accesses", 1 << int(values["action"]))
+    values.setdefault("accesses", 1 << int(values["action"]) & 0xFFFF)
     zero = Event._make(EVENT.unpack(bytes(EVENT.size)))
     return EVENT.pack(*zero._replace(**values)) + path + argv + script  # type: ignore[arg-type]
 

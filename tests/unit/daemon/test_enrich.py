@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostwarden.daemon import enrich
+from hostwarden.daemon import enrich, targets
 from hostwarden.daemon.acts import Identity
 from hostwarden.daemon.clock import Clock
-from hostwarden.daemon.enrich import Enricher, address_text
+from hostwarden.daemon.enrich import Enricher
 from hostwarden.daemon.processes import ProcessTable, Users
 from hostwarden.daemon.program import Program
 from hostwarden.policy.tables import Reason
@@ -116,9 +116,10 @@ class Reference:
         try:
             target.decode()
         except UnicodeDecodeError:
-            record["target_b64"] = base64.b64encode(target).decode()
-        record |= self.decision(event)
-        record |= more
+            if self.plain(event) is None or event.action == Action.EXEC:
+                record["target_b64"] = base64.b64encode(target).decode()
+        is_exec = event.action == Action.EXEC
+        record |= (more if not is_exec else {}) | self.decision(event) | (more if is_exec else {})
         if event.action == Action.EXEC and event.flags & FLAGS["argv_cut"]:
             record["argv_total"] = event.argv_total
         return record | {"ring": f"events@0123:{position}"}
@@ -139,16 +140,37 @@ class Reference:
             return path or b"/"
         return self.host.show(0, row, 0, path) or b"/"
 
-    def target(self, event: Event, path: bytes, script: bytes) -> tuple[bytes, dict[str, Any]]:
-        if event.action in (Action.CONNECT, Action.SEND):
-            if event.flags & FLAGS["socket"]:
-                return b"socket:%d" % event.port, {}
-            return address_text(event.address, event.port).encode(), {}
-        binary = self.shown(event, event.row, path, event.flags)
-        if event.action == Action.EXEC and script:
-            flags = 0 if event.script_row else FLAGS["private"]
-            return self.shown(event, event.script_row, script, flags), {"interpreter": printable(binary)}
-        return binary, {}
+    def target(self, event: Event, path: bytes, second: bytes) -> tuple[bytes, dict[str, Any]]:
+        shown = self.shown(event, event.row, path, event.flags)
+        other = self.shown(event, event.script_row, second, 0 if event.script_row else FLAGS["private"])
+        if event.action == Action.EXEC:
+            return (other, {"interpreter": printable(shown)}) if second else (shown, {})
+        plain = self.plain(event)
+        if plain is not None:
+            if event.action == Action.KERNEL and path:
+                return plain.encode() + b":" + shown, {}
+            return plain.encode(), {"signal": event.detail} if event.action == Action.SIGNAL else {}
+        if event.flags & FLAGS["abstract"]:
+            return b"unix:@" + path, {}
+        if event.flags & FLAGS["unix"]:
+            return b"unix:" + shown, {}
+        if event.action in (Action.CONNECT, Action.SEND, Action.LISTEN):
+            return targets.address_text(event.address, event.port).encode(), {}
+        return shown, {"new": printable(other)} if second else {}
+
+    def plain(self, event: Event) -> str | None:
+        if event.flags & FLAGS["socket"]:
+            return targets.socket_text(event.object, event.port)
+        texts = {
+            Action.PTRACE: f"pid:{event.object}",
+            Action.SIGNAL: f"pid:{event.object}",
+            Action.NAMESPACE: targets.namespace_text(event.detail),
+            Action.CAPABILITY: targets.capability_text(event.object),
+            Action.KERNEL: targets.kernel_text(event.detail),
+        }
+        if event.flags & FLAGS["plain"] and event.action not in texts:
+            return targets.kernel_text(event.detail)
+        return texts.get(Action(event.action))
 
     def execute(self, event: Event, path: bytes, argv: bytes) -> None:
         program: dict[str, Any] = {"exe": printable(path), "argv": None}
@@ -175,7 +197,8 @@ class Reference:
         enforced, observed = REASONS[event.enforced_reason], REASONS[event.observed_reason]
         speaks = observed if event.enforced == 0 and event.observed > 0 else enforced
         said: dict[str, Any] = {"verdict": Verdict(event.enforced or event.observed).name.lower()}
-        said |= {"rule": speaks.location, "policy": speaks.policy}
+        ours = event.action in (Action.CAPABILITY, Action.KERNEL)
+        said |= {"rule": speaks.location, "policy": "built-in" if ours else speaks.policy}
         said |= {"digest": speaks.digest} if speaks.digest else {}
         said |= {"mode": "observe" if speaks is observed and not event.enforced and event.observed else "enforce"}
         said |= {"why": speaks.why} if speaks.why else {}
@@ -211,7 +234,9 @@ events = st.fixed_dictionaries(
         "observed_reason": st.integers(0, 3),
         "outcome": st.sampled_from(list(Outcome)),
         "tier": st.sampled_from(list(Tier)),
-        "accesses": st.integers(0, 63),
+        "accesses": st.integers(0, 0xFFFF),
+        "object": st.integers(0, 50),
+        "detail": st.integers(0, 50) | st.integers(0, 2**32 - 1),
         "argv_total": st.integers(0, 10**6),
         "superblock_dev": st.integers(0, 3),
         "address": st.binary(min_size=16, max_size=16) | st.integers(0, 3).map(lambda n: b"%b%c" % (V4, n)),
@@ -420,3 +445,37 @@ def test_a_lineage_is_in_the_record(enricher: Enricher, make_event: MakeEvent) -
     table.forked(Event._make(EVENT.unpack_from(fork)))
     process = read(enricher, make_event(pid=101, forker=100, forker_start=100_000_000, path=b"/x"))["process"]
     assert (process["ppid"], process["lineage"]) == (100, [{"pid": 100, "exe": "/bin/sh"}])
+
+
+# Actions on what is no file
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        # another name
+        ({"action": Action.RENAME, "path": b"/a", "script": b"/b", "script_row": 2}, {"target": "/a", "new": "/b"}),
+        ({"action": Action.LINK, "path": b"/a", "script": b"/b", "script_row": 3}, {"target": "/a", "new": "/mnt/3/b"}),
+        ({"action": Action.RENAME, "path": b"/a", "script": b"/b"}, {"target": "/a", "new": "@private/b"}),
+        # unix sockets
+        ({"action": Action.CONNECT, "path": b"/run/x.sock", "flags": FLAGS["unix"]}, {"target": "unix:/run/x.sock"}),
+        ({"action": Action.SEND, "path": b"name", "flags": FLAGS["unix"] | FLAGS["abstract"]}, {"target": "unix:@name"}),
+        # sockets without an address
+        ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 17, "port": 3}, {"target": "socket:packet:3"}),
+        ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 99}, {"target": "socket:99:0"}),
+        ({"action": Action.LISTEN, "address": V4 + b"\x01", "port": 80}, {"target": "10.0.0.1:80"}),
+        # processes
+        ({"action": Action.SIGNAL, "object": 4711, "detail": 9}, {"target": "pid:4711", "signal": 9}),
+        ({"action": Action.PTRACE, "object": 4711, "detail": 2}, {"target": "pid:4711"}),
+        ({"action": Action.NAMESPACE, "detail": 0x10020000}, {"target": "user,mnt"}),
+        # what no policy speaks of
+        ({"action": Action.CAPABILITY, "object": 21}, {"target": "CAP_SYS_ADMIN", "policy": "built-in", "rule": None}),
+        ({"action": Action.CAPABILITY, "object": 77}, {"target": "CAP_77"}),
+        ({"action": Action.KERNEL, "detail": 1, "enforced": Verdict.DENY}, {"target": "bpf", "policy": "built-in"}),
+        ({"action": Action.KERNEL, "detail": 7, "path": b"/dev/vda"}, {"target": "device:/dev/vda"}),
+        ({"action": Action.KERNEL, "detail": 99}, {"target": "kernel:99"}),
+    ],
+)  # fmt: skip
+def test_targets(enricher: Enricher, make_event: MakeEvent, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    record = read(enricher, make_event(**fields))
+    assert {key: record.get(key) for key in expected} == expected
