@@ -459,7 +459,7 @@ def test_a_lineage_is_in_the_record(enricher: Enricher, make_event: MakeEvent) -
         ({"action": Action.RENAME, "path": b"/a", "script": b"/b"}, {"target": "/a", "new": "@private/b"}),
         # unix sockets
         ({"action": Action.CONNECT, "path": b"/run/x.sock", "flags": FLAGS["unix"]}, {"target": "unix:/run/x.sock"}),
-        ({"action": Action.SEND, "path": b"name", "flags": FLAGS["unix"] | FLAGS["abstract"]}, {"target": "unix:@name"}),
+        ({"action": Action.SEND, "path": b"x", "flags": FLAGS["unix"] | FLAGS["abstract"]}, {"target": "unix:@x"}),
         # sockets without an address
         ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 17, "port": 3}, {"target": "socket:packet:3"}),
         ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 99}, {"target": "socket:99:0"}),
@@ -476,6 +476,8 @@ def test_a_lineage_is_in_the_record(enricher: Enricher, make_event: MakeEvent) -
         ({"action": Action.KERNEL, "detail": 99}, {"target": "kernel:99"}),
     ],
 )  # fmt: skip
-def test_targets(enricher: Enricher, make_event: MakeEvent, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_what_is_no_file(
+    enricher: Enricher, make_event: MakeEvent, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
     record = read(enricher, make_event(**fields))
     assert {key: record.get(key) for key in expected} == expected
