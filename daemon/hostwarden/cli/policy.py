@@ -40,6 +40,7 @@ def check(
     """
     from hostwarden.cli import policyfiles
     from hostwarden.policy.check import check as warnings_of
+    from hostwarden.policy.check import unreal
     from hostwarden.policy.parse import PolicyErrors
 
     options = globals_of(context, json)
@@ -47,6 +48,7 @@ def check(
     with policyfiles.mistakes_shown(options):
         policies = policyfiles.load(paths or [daemon.policy_dir or policyfiles.POLICY_DIR])
         too_much = _not_compilable(policies, daemon.labels or ())
+        too_much += [] if daemon.tiers is None else unreal(policies, daemon.tiers)
         if too_much:
             raise PolicyErrors(too_much)
     warnings = warnings_of(policies, daemon.tiers, daemon.labels)
@@ -62,13 +64,14 @@ def check(
 @app.command("explain")
 def explain(
     context: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="exec, read, write, create, connect or send.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A path, or ADDRESS:PORT.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="exec, read, write, create, delete, connect …")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A path, ADDRESS:PORT, unix:/PATH or pid:N.")],
     argv: Annotated[
         list[str] | None, typer.Argument(metavar="ARGV", help="After `--`, for exec only; without: the path alone.")
     ] = None,
     label: Labels = None,
     user: Annotated[str, typer.Option("--user", metavar="USER", help="Name or uid (default: nobody).")] = NOBODY,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Content, of exec and load.")] = None,
     policies: Policies = None,
     json: Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def explain(
     from hostwarden.policy.explain import explain as explanation_of
 
     options, labels = globals_of(context, json), agent_labels(label)
-    tried = attempt(action, target, argv or [], user)
+    tried = attempt(action, target, argv or [], user, sha256)
     with policyfiles.mistakes_shown(options):
         explanation = explanation_of(_in_force(options, policies), labels, tried)
     if options.json:

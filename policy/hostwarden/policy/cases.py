@@ -4,15 +4,20 @@
 
     cases:
       - labels: {team: billing}         # the agent's; without: an agent without labels
-        exec: /usr/bin/git              # one action: exec, read, write or create with a resolved path,
+        exec: /usr/bin/git              # one action, and its target as a record has it: here a resolved path
         argv: [git, push, --force]      # exec only; without: the path alone; `unreadable`: can't be read
+        sha256: 0fc6…                   # exec and load only: the content; without: one that no rule names
         user: alice                     # a name or uid; without: 65534 (nobody)
         expect: kill                    # of the enforcing policies
         rule: "billing.yaml:7"          # optional: what decides, or `otherwise`, or `none` (no policy)
       - labels: {team: billing}
-        connect: "10.0.0.1:443"         # connect and send with one address and port
+        connect: "10.0.0.1:443"         # connect, send and listen: one address and port, unix:/path or unix:@name
         expect: allow
         observed: deny                  # optional: of the observing policies
+      - rename: /srv/a                  # one of its two names; each is decided
+        expect: deny
+      - signal: pid:1                   # ptrace likewise; namespace has names: `user,mnt`
+        expect: allow
 
 Cases are decided by the oracle, over the policies whose selector picks the labels.
 """
@@ -22,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from hostwarden.policy.address import parse_address
+from hostwarden.policy.attempts import parse_attempt, parse_content
 from hostwarden.policy.explain import describe
 from hostwarden.policy.labels import KEY_SHAPE, VALUE_SHAPE, is_key, is_value
 from hostwarden.policy.model import Policy
@@ -31,12 +36,13 @@ from hostwarden.policy.rules import ACTION_WORDS, ResolveUser, parse_uid
 from hostwarden.policy.source import Entry, Reader, place
 from hostwarden.policy.tables import Reason
 from hostwarden.policy.vocabulary import LATER_ACTIONS, LATER_VERDICTS, VERDICT_WORDS, quote, unknown
-from hostwarden.policy.words import NET_ACTIONS, Action, Verdict
+from hostwarden.policy.words import CONTENT_ACTIONS, Action, Verdict
 
 NOBODY = 65534
 MAX_CASES = 10_000
 UNREADABLE = "unreadable"
-KEYS = (*ACTION_WORDS, "labels", "argv", "user", "expect", "observed", "rule")
+TARGETS = "a target: a path, an address and a port, unix:/path or pid:N"
+KEYS = (*ACTION_WORDS, "labels", "argv", "sha256", "user", "expect", "observed", "rule")
 
 
 @dataclass(frozen=True)
@@ -145,38 +151,34 @@ def _attempt(reader: Reader, node: yaml.Node, entries: dict[str, Entry]) -> Atte
         reader.error(node, f"{there}, expected one of {', '.join(ACTION_WORDS)}")
         return None
     action = Action[words[0].upper()]
-    if "argv" in entries and action is not Action.EXEC:
-        reader.error(entries["argv"].key, f"argv says nothing about {action}, expected it with exec")
+    for key, judged in (("argv", (Action.EXEC,)), ("sha256", CONTENT_ACTIONS)):
+        if key in entries and action not in judged:
+            known = " or ".join(str(one) for one in judged)
+            reader.error(entries[key].key, f"{key} says nothing about {action}, expected it with {known}")
+            return None
     item = entries[words[0]].value
-    if action in NET_ACTIONS:
-        return _net_attempt(reader, item, action)
-    path = reader.scalar(item, "a path")
-    if path is None or not _is_resolved(reader, item, path):
-        return None
-    raw = path.encode("utf-8", "surrogateescape")
-    argv = _argv(reader, entries["argv"].value) if "argv" in entries else (raw,)
-    return Attempt(action, path=raw, argv=argv if action is Action.EXEC else None, uid=NOBODY)
-
-
-def _net_attempt(reader: Reader, node: yaml.Node, action: Action) -> Attempt | None:
-    text = reader.scalar(node, "an address and a port")
+    text = reader.scalar(item, TARGETS)
     if text is None:
         return None
     try:
-        address, port = parse_address(text)
+        attempt = parse_attempt(action, text, NOBODY)
+    except ValueError as error:
+        reader.error(item, str(error))
+        return None
+    if "argv" in entries:
+        attempt = replace(attempt, argv=_argv(reader, entries["argv"].value))
+    if "sha256" in entries:
+        attempt = replace(attempt, sha256=_content(reader, entries["sha256"].value))
+    return attempt
+
+
+def _content(reader: Reader, node: yaml.Node) -> bytes | None:
+    text = reader.scalar(node, "a SHA-256")
+    try:
+        return None if text is None else parse_content(text)
     except ValueError as error:
         reader.error(node, str(error))
         return None
-    return Attempt(action, address=address, port=port, uid=NOBODY)
-
-
-def _is_resolved(reader: Reader, node: yaml.Node, path: str) -> bool:
-    parts = path.split("/")[1:]
-    resolved = path == "/" or (path.startswith("/") and "\0" not in path and not {"", ".", ".."} & set(parts))
-    if not resolved:
-        message = f"path {quote(path)}, expected an absolute one without `.`, `..`, // or a slash at the end"
-        reader.error(node, message)
-    return resolved
 
 
 def _argv(reader: Reader, node: yaml.Node) -> tuple[bytes, ...] | None:

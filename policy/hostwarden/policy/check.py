@@ -11,9 +11,10 @@ from hostwarden.policy.globs import Wild
 from hostwarden.policy.labels import Selector
 from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Policy, Rule, ToPattern, UnixPattern
 from hostwarden.policy.shadows import shadowed
+from hostwarden.policy.source import PolicyError
 from hostwarden.policy.tripwire import missed_forms
 from hostwarden.policy.vocabulary import quote
-from hostwarden.policy.words import FILE_ACTIONS, POLICY_ACTIONS, Action, Mode, Tier, Verdict
+from hostwarden.policy.words import BROADER, CONTENT_ACTIONS, POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 Labels = Mapping[str, str]
 Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, ToPattern)
@@ -83,7 +84,9 @@ def _rules(policy: Policy) -> Iterator[Finding]:
         yield from _duplicates(rule)
         yield from _excepted(rule)
         yield from _argv(rule)
+        yield from _content(rule)
         yield from _endless(policy, rule)
+    yield from _apart(policy)
     for rule, other in shadowed(policy):
         said = "says the same" if rule.verdict is other.verdict else f"is a {other.verdict}"
         message = (
@@ -148,7 +151,7 @@ def _argv(rule: Rule) -> Iterator[Finding]:
     """A rule about argv is a tripwire: who is judged chooses his argv."""
     if rule.argv is None:
         return
-    if rule.covers and rule.path is None:
+    if rule.covers and rule.path is None and rule.sha256 is None:
         yield (
             rule.line,
             rule.column,
@@ -164,6 +167,13 @@ def _argv(rule: Rule) -> Iterator[Finding]:
         missed = f"; it misses {', '.join(quote(form) for form in forms)}" if forms else ""
         message = f"{quote(pattern.text)} is a tripwire, not a wall: a program can be given other arguments{missed}"
         yield pattern.line, pattern.column, message
+
+
+def _content(rule: Rule) -> Iterator[Finding]:
+    """Who can write a file can make any other content of it."""
+    if rule.sha256 is not None and rule.verdict > Verdict.AUDIT:
+        message = f"this {rule.verdict} is a tripwire, not a wall: a program with one byte more is another one"
+        yield rule.line, rule.column, message
 
 
 def _endless(policy: Policy, rule: Rule) -> Iterator[Finding]:
@@ -183,32 +193,87 @@ def _endless(policy: Policy, rule: Rule) -> Iterator[Finding]:
             )
 
 
+def _apart(policy: Policy) -> Iterator[Finding]:
+    """Actions that are no part of `write` any more, for they are named, while a rule about write that may mean them as
+    well isn't.
+    """
+    for action, broader in BROADER.items():
+        named = [rule for rule in policy.rules if action in rule.actions]
+        mute = [rule for rule in policy.rules if broader in rule.actions and action not in rule.actions]
+        severe = [rule for rule in mute if rule.verdict >= Verdict.DENY]
+        if not severe or policy.decided_as(action) is broader:
+            continue
+        line, column = (named[0].line, named[0].column) if named else policy.places["otherwise"]
+        message = f"{action} is named here, so it is no part of write in this policy: the {severe[0].verdict} in line"
+        yield line, column, f"{message} {severe[0].line} doesn't speak of it (expected `[{broader}, {action}]` there)"
+
+
 def _tiers(policy: Policy, tiers: Mapping[Action, Tier]) -> Iterator[Finding]:
-    """What this host can't prevent: for each action one warning, at the first place of the policy that asks for it."""
+    """What this host can't prevent: one warning for each group of actions that are alike, at the first place of the
+    policy that asks for them.
+    """
     if policy.mode is Mode.OBSERVE:
         return
+    alike: dict[tuple[Limited, ...], list[Action]] = {}
     for action in POLICY_ACTIONS:
-        decided_as = policy.decided_as(action)
-        strict = [rule for rule in policy.rules if decided_as in rule.actions and rule.verdict >= Verdict.DENY]
-        places = [(rule.line, rule.column, rule.verdict) for rule in strict]
-        otherwise = policy.otherwise.get(decided_as, Verdict.ALLOW)
-        if otherwise >= Verdict.DENY:
-            places.append((*policy.places["otherwise"], otherwise))
-        told = [(line, column, _limit(action, verdict, tiers.get(action))) for line, column, verdict in places]
-        told = [entry for entry in told if entry[2]]
-        if told:
-            line, column, limit = told[0]
-            more = f" (and {len(told) - 1} more in this policy)" if len(told) > 1 else ""
-            yield line, column, f"{limit}{more}"
+        limited = tuple(_limited(policy, action, tiers.get(action)))
+        if limited:
+            alike.setdefault(limited, []).append(action)
+    for (first, *others), actions in alike.items():
+        line, column, verdict, limit = first
+        more = f" (and {len(others)} more in this policy)" if others else ""
+        yield line, column, f"{verdict} of {', '.join(map(str, actions))} {limit}{more}"
+
+
+Limited = tuple[int, int, Verdict, str]  # line, column, verdict, and what becomes of it
+
+
+def _limited(policy: Policy, action: Action, tier: Tier | None) -> Iterator[Limited]:
+    """The places at which ``policy`` asks for what can't be done about ``action``."""
+    decided_as = policy.decided_as(action)
+    for rule in policy.rules:
+        if decided_as in rule.actions and rule.verdict >= Verdict.DENY:
+            limit = _limit(action, rule.verdict, tier) or _unix_limit(rule, tier)
+            if limit:
+                yield rule.line, rule.column, rule.verdict, limit
+    otherwise = policy.otherwise.get(decided_as, Verdict.ALLOW)
+    limit = _limit(action, otherwise, tier) if otherwise >= Verdict.DENY else ""
+    if limit:
+        yield (*policy.places["otherwise"], otherwise, limit)
 
 
 def _limit(action: Action, verdict: Verdict, tier: Tier | None) -> str:
-    """What becomes of a deny or kill of ``action`` on ``tier``, if it isn't what the word promises; else nothing."""
+    """What becomes of a denial of ``action`` on ``tier``, if it isn't what the word promises; else nothing."""
     if tier is Tier.NONE:
-        return f"{verdict} of {action} can't be made real on this host (no tier for it): it would only be recorded"
-    if tier is not Tier.SIGNAL or action not in FILE_ACTIONS or action is Action.EXEC:
+        return "can't be made real on this host (no tier for it): it would only be recorded"
+    if tier is not Tier.SIGNAL or action is Action.EXEC:
         return ""
-    after = f"{verdict} of {action} is a kill after the open on this host (tier signal)"
+    after = "is a kill after the open on this host (tier signal)"
     if action is Action.READ:
-        return f"{after}: the process dies before it can use the file" if verdict is Verdict.DENY else ""
-    return f"{after}: with O_TRUNC or O_CREAT the file has changed by then"
+        return f"{after}: the process dies before it can use the file" if verdict < Verdict.KILL else ""
+    if action in (Action.WRITE, Action.CREATE):
+        return f"{after}: with O_TRUNC or O_CREAT the file has changed by then"
+    if action is Action.LOAD:
+        return "is a kill on this host (tier signal): the process dies before it can run what it mapped"
+    return "is a kill on this host (tier signal): what the call did has happened by then"
+
+
+def _unix_limit(rule: Rule, tier: Tier | None) -> str:
+    if tier is not Tier.CGROUP or not rule.unix_globs:
+        return ""
+    return "to unix sockets is a kill after the call on this host (tier cgroup refuses internet addresses only)"
+
+
+def unreal(policies: Sequence[Policy], tiers: Mapping[Action, Tier]) -> list[PolicyError]:
+    """What must not be put in force on a host with these tiers: rules about contents where the kernel can't vouch for
+    any (only an LSM program may ask it). Such an allow would allow nothing, and such a deny nothing deny.
+    """
+    found = []
+    for policy in policies:
+        for rule in policy.rules:
+            lacking = [a for a in CONTENT_ACTIONS if rule.decides(a) and tiers.get(a, Tier.NONE) is not Tier.LSM]
+            if rule.sha256 is not None and lacking:
+                needed = f"sha256 needs the tier lsm for {lacking[0]}"
+                message = f"{needed}, this host has {tiers.get(lacking[0], Tier.NONE)}: expected a rule by path"
+                found.append(PolicyError(policy.file, rule.line, rule.column, message))
+    return found

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hostwarden.policy.address import show
+from hostwarden.policy.address import show, show_unix
 from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, Contribution, Ruling, applicable, contributions, decide, decisive
 from hostwarden.policy.oracle import record_mode as most_recorded
 from hostwarden.policy.tables import Reason
 from hostwarden.policy.vocabulary import quote
-from hostwarden.policy.words import NET_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.policy.words import NET_ACTIONS, PLAIN_ACTIONS, Action, Mode, RecordMode, Verdict
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Explanation:
             "action": str(attempt.action),
             "target": target(attempt),
             "argv": argv,
+            "sha256": None if attempt.sha256 is None else attempt.sha256.hex(),
             "uid": attempt.uid,
             "labels": dict(self.labels),
             "verdict": str(self.ruling.enforced),
@@ -91,15 +92,20 @@ def explain(policies: Sequence[Policy], labels: Mapping[str, str], attempt: Atte
 
 
 def target(attempt: Attempt) -> str:
-    """The target as records tell it: a path, or ``address:port``."""
-    if attempt.action in NET_ACTIONS:
+    """The target as records tell it: a path, ``address:port``, ``unix:/path``, ``unix:@name``, ``pid:N``."""
+    if attempt.action in PLAIN_ACTIONS:
+        return attempt.object
+    if attempt.action in NET_ACTIONS and attempt.path is None:
         return "" if attempt.address is None else show(attempt.address, attempt.port or 0)
+    if attempt.action in NET_ACTIONS and attempt.path is not None:
+        return show_unix(attempt.path)
     return "" if attempt.path is None else _text(attempt.path) or "/"
 
 
 def describe(attempt: Attempt) -> str:
-    """The target, and the argv of an exec, in one line for people."""
+    """The target, its content if that is known, and the argv of an exec, in one line for people."""
     shown = quote(target(attempt))
+    shown += "" if attempt.sha256 is None else f" (sha256 {attempt.sha256.hex()[:16]}…)"
     if attempt.action is not Action.EXEC:
         return shown
     if attempt.argv is None:

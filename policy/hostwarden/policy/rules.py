@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from hostwarden.policy.address import UNIX, parse_net
+from hostwarden.policy.attempts import parse_content
 from hostwarden.policy.globs import GlobError, expand, parse_argv, parse_path, parse_unix
 from hostwarden.policy.model import ArgvPattern, NetPattern, PathPattern, Rule, ToPattern, UnixPattern
 from hostwarden.policy.source import Entry, Reader, place
@@ -212,12 +213,14 @@ def _targets(context: Context, node: yaml.Node) -> tuple[ToPattern, ...]:
 def _contents(context: Context, node: yaml.Node) -> tuple[bytes, ...]:
     found: dict[bytes, None] = {}
     for item, text in context.reader.one_or_more(node, "a SHA-256 in 64 hex digits or a list of them"):
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-            context.reader.error(item, f"sha256 {quote(text)}, expected 64 hex digits, as sha256sum prints them")
-        elif bytes.fromhex(text) in found:
+        try:
+            content = parse_content(text)
+        except ValueError as error:
+            context.reader.error(item, str(error))
+            continue
+        if content in found:
             context.reader.error(item, f"sha256 {quote(text)} comes twice, expected it once")
-        else:
-            found[bytes.fromhex(text)] = None
+        found[content] = None
     return tuple(found)
 
 

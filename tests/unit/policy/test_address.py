@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostwarden.policy.address import MAPPED, contains, packed, parse_address, parse_net, show
+from hostwarden.policy.address import MAPPED, contains, packed, parse_address, parse_net, show, show_unix, unix_path
 from hostwarden.policy.model import Net
 
 
@@ -94,6 +94,27 @@ def test_an_address_is_shown_and_read_again(address: ipaddress.IPv4Address, port
     raw = packed(str(address))
     assert len(raw) == 16
     assert parse_address(show(raw, port)) == (raw, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "shown"),
+    [
+        ("unix:/run/x.sock", b"/run/x.sock", "unix:/run/x.sock"),
+        ("unix:@x", b"/./x", "unix:@x"),
+        ("unix:@/a//b", b"/.//a//b", "unix:@/a//b"),
+        ("unix:@a\0b\0", b"/./ab", "unix:@ab"),
+        ("unix:@\udcff", b"/./\xff", "unix:@\\xff"),
+    ],
+)
+def test_unix_sockets(text: str, path: bytes, shown: str) -> None:
+    assert unix_path(text) == path
+    assert show_unix(path) == shown
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:@", "unix:x", "unix:/a/../b", "unix:/a/", "unix:/a\0"])
+def test_what_is_no_unix_socket(text: str) -> None:
+    with pytest.raises(ValueError, match="expected unix: and a resolved path"):
+        unix_path(text)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8:1", "*:443", "10.1.2.3:*", "x:1"])

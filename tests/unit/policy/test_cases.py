@@ -29,7 +29,26 @@ cases:
   - {labels: {team: billing}, exec: /bin/sh, user: alice, expect: deny, rule: otherwise}
   - {read: /, expect: allow, rule: none}
   - {connect: "10.0.0.1:443", expect: allow, observed: deny}
+  - {connect: "unix:/run/docker.sock", expect: deny}
+  - {listen: "unix:@dbus", expect: freeze}
+  - {signal: "pid:1", expect: deny}
+  - {namespace: "user,mnt", expect: allow}
+  - {rename: /etc/passwd, expect: deny, rule: "doors.yaml:6"}
+  - {load: /srv/x.so, sha256: 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a, expect: deny}
+  - {load: /srv/x.so, expect: allow}
 """
+
+
+DOORS = f"""\
+- deny: connect
+  to: "unix:/run/*.sock"
+- deny: write
+  path: /etc/**
+- deny: exec
+  sha256: {"0a" * 32}
+- deny: signal
+- freeze: listen
+  to: ["unix:@**", "*:1"]"""
 
 
 def policies(policy: MakePolicy) -> list[Policy]:
@@ -37,6 +56,7 @@ def policies(policy: MakePolicy) -> list[Policy]:
     return [
         policy(rules, "billing", selector="{team: billing}", otherwise="{exec: deny}"),
         policy('- deny: connect\n  to: "10.0.0.0/8:*"', "trial", mode="observe"),
+        policy(DOORS, "doors"),
     ]
 
 
@@ -95,6 +115,14 @@ def test_what_is_not_as_expected_is_said(policy: MakePolicy, case: str, expected
             "cases: [{exec: /a, argv: a, expect: deny}]",
             "1:26: the text `a`, expected a list of arguments, or unreadable",
         ),
+        (
+            "cases: [{read: /a, sha256: a, expect: deny}]",
+            "1:20: sha256 says nothing about read",
+        ),
+        ("cases: [{load: /a, sha256: a, expect: deny}]", "1:28: sha256 `a`, expected 64 hex digits"),
+        ("cases: [{connect: 'unix:a', expect: deny}]", "1:19: `unix:a`: expected unix: and a resolved path"),
+        ("cases: [{ptrace: /a, expect: deny}]", "1:18: `/a`, expected pid:N"),
+        ("cases: [{namespace: root, expect: deny}]", "1:21: namespaces `root`, expected some of cgroup"),
         ("cases: [{connect: '*:1', expect: deny}]", "1:19: `*:1`: expected one address and one port"),
         ("cases: [{send: x:1, expect: deny}]", "1:16: `x`: names aren't in this version yet"),
         ("cases: [{read: /a, user: bob, expect: deny}]", "1:26: no user `bob` here"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostwarden.policy.address import parse_net
-from hostwarden.policy.check import PolicyWarning, check
+from hostwarden.policy.check import PolicyWarning, check, unreal
 from hostwarden.policy.covers import covers_argv, covers_net, covers_path
 from hostwarden.policy.globs import parse_argv, parse_path
 from hostwarden.policy.match import match_argv, match_path
@@ -19,7 +19,9 @@ from hostwarden.policy.words import Action, Tier
 
 MakePolicy = Callable[..., Policy]
 
-SIGNAL = dict.fromkeys(Action, Tier.SIGNAL) | {Action.CONNECT: Tier.CGROUP, Action.SEND: Tier.CGROUP}
+CGROUP = {Action.CONNECT: Tier.CGROUP, Action.SEND: Tier.CGROUP}
+SIGNAL = dict.fromkeys(Action, Tier.SIGNAL) | CGROUP
+HASH = "0f" * 32
 LSM = dict.fromkeys(Action, Tier.LSM)
 
 
@@ -94,6 +96,39 @@ def messages(policy: Policy, tiers: Mapping[Action, Tier] | None = None) -> list
         ("- allow: read\n  user: 5", {"otherwise": "{read: deny}"}, []),
         ("- allow: read", {"otherwise": "{write: deny}"}, []),
         ("", {}, ["1:9: policy p has neither rules nor `otherwise`"]),
+        # content
+        (f"- deny: exec\n  sha256: {HASH}", {}, ["4:5: this deny is a tripwire, not a wall"]),
+        (f"- allow: exec\n  sha256: {HASH}", {"otherwise": "{exec: deny}"}, []),
+        (f"- allow: exec\n  sha256: {HASH}\n  argv: git *", {}, []),
+        (
+            f"- kill: exec\n  path: /a\n- deny: exec\n  path: /a\n  sha256: {HASH}",
+            {},
+            ["6:5: this deny never", "6:5: this deny is"],
+        ),
+        (
+            f"- kill: load\n  path: /a\n  sha256: {HASH}\n- audit: load\n  path: /a",
+            {},
+            ["4:5: this kill is a tripwire"],
+        ),
+        # unix sockets
+        ("- deny: connect\n  to: ['unix:/a', 'unix:/a']", {}, ["5:21: `unix:/a` stands for the same"]),
+        (
+            "- deny: connect\n  to: ['unix:/a/b', '*:*']\n  except: 'unix:/a/**'",
+            {},
+            ["5:10: `unix:/a/b` never matches"],
+        ),
+        ("- deny: send\n  to: 'unix:/a/**'\n- audit: send\n  to: 'unix:/a/b'", {}, ["6:5: this audit never decides"]),
+        ("- deny: send\n  to: '*:*'\n- audit: send\n  to: 'unix:/a/b'", {}, []),
+        ("- deny: send\n- audit: send\n  to: 'unix:/a/b'", {}, ["5:5: this audit never decides"]),
+        # what is named is no part of write
+        (
+            "- deny: write\n  path: /a\n- deny: delete\n  path: /b",
+            {},
+            ["6:5: delete is named here", "deny in line 4", "`[write, delete]`"],
+        ),
+        ("- deny: write\n  path: /a", {"otherwise": "{create: deny}"}, ["3:12: create is named here"]),
+        ("- deny: [write, delete]\n  path: /a\n- deny: delete\n  path: /b", {}, []),
+        ("- allow: write\n  path: /a\n- deny: delete\n  path: /b", {}, []),
         # argv
         ("- allow: exec\n  argv: git *", {}, ["4:5: this allow lets any program pass", "add a `path`"]),
         ("- allow: exec\n  argv: git *\n  path: /bin/git", {}, []),
@@ -149,13 +184,20 @@ def test_forms_that_other_patterns_catch_are_not_missed(policy: MakePolicy) -> N
             "- deny: write\n  path: /a",
             {},
             SIGNAL,
-            ["deny of write is a kill after the open", "deny of create is a kill"],
+            [
+                "4:5: deny of write, create is a kill after the open",
+                "4:5: deny of delete, rename, link, chmod is a kill",
+            ],
         ),
         ("- kill: create\n  path: /a", {}, SIGNAL, ["4:5: kill of create is a kill after the open", "O_TRUNC"]),
         ("- deny: read\n  path: /a", {}, SIGNAL, ["4:5: deny of read is a kill after the open", "before it can use"]),
         ("- kill: read\n  path: /a", {}, SIGNAL, []),
         ("- deny: exec\n  path: /a", {}, SIGNAL, []),
-        ("- deny: connect\n  to: '*:1'", {}, SIGNAL, []),
+        ("- freeze: read\n  path: /a", {}, SIGNAL, ["4:5: freeze of read is a kill after the open"]),
+        ("- deny: load\n  path: /a", {}, SIGNAL, ["4:5: deny of load is a kill on this host", "run what it mapped"]),
+        ("- deny: signal", {}, SIGNAL, ["4:5: deny of signal is a kill on this host", "has happened by then"]),
+        ("- deny: connect\n  to: '*:1'", {}, CGROUP, []),
+        ("- deny: connect\n  to: 'unix:/x'", {}, CGROUP, ["4:5: deny of connect to unix sockets is a kill after"]),
         ("- audit: write\n  path: /a", {}, SIGNAL, []),
         ("", {"otherwise": "{create: deny}"}, SIGNAL, ["3:12: deny of create is a kill after the open"]),
         (
@@ -182,6 +224,27 @@ def test_tiers(
     assert bool(found) == bool(expected), found
     for part in expected:
         assert any(part in message for message in found), found
+
+
+@pytest.mark.parametrize(
+    ("rules", "tiers", "expected"),
+    [
+        (f"- deny: exec\n  sha256: {HASH}", LSM, []),
+        (f"- deny: exec\n  sha256: {HASH}", {}, ["sha256 needs the tier lsm for exec, this host has none"]),
+        (f"- allow: exec\n  sha256: {HASH}", SIGNAL, ["sha256 needs the tier lsm for exec, this host has signal"]),
+        (f"- deny: load\n  sha256: {HASH}", LSM | {Action.LOAD: Tier.SIGNAL}, ["the tier lsm for load"]),
+        (f"- deny: exec\n  sha256: {HASH}", LSM | {Action.LOAD: Tier.SIGNAL}, ["the tier lsm for load"]),
+        (f"- allow: exec\n  sha256: {HASH}", LSM | {Action.LOAD: Tier.SIGNAL}, []),
+        ("- deny: exec\n  path: /a", {}, []),
+    ],
+)
+def test_contents_are_refused_where_the_kernel_cannot_tell_them(
+    policy: MakePolicy, rules: str, tiers: Mapping[Action, Tier], expected: list[str]
+) -> None:
+    found = unreal([policy(rules)], tiers)
+    assert len(found) == len(expected)
+    for error, part in zip(found, expected, strict=True):
+        assert part in error.message and (error.line, error.column) == (4, 5)
 
 
 def test_selectors_that_match_no_agent(policy: MakePolicy) -> None:

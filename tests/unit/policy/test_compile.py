@@ -288,6 +288,57 @@ def test_tables_hold_together(found: list[Policy]) -> None:
         )  # the kernel pads with NUL
 
 
+@pytest.mark.parametrize(
+    ("rules", "rest", "below", "not_below"),
+    [
+        ("- deny: read\n  path: /a/b", {}, ["", "/a"], ["/a/b", "/b", "/ab"]),
+        ("- deny: read\n  path: /a/*", {}, ["", "/a"], ["/a/b", "/b"]),
+        ("- deny: read\n  path: /a/**", {}, ["", "/a", "/a/b"], ["/b", "/ab"]),
+        ("- deny: read\n  path: '**/.env'", {}, ["", "/a", "/a/.env"], []),
+        ("- deny: read\n  path: '**/.env'\n  except: /a/**", {}, ["", "/b"], ["/a", "/a/.env"]),
+        ("- audit: read\n  path: /a/b", {}, [], ["", "/a", "/a/b"]),
+        ("- kill: read\n  path: /a/b", {"mode": "observe"}, [], ["", "/a"]),
+        *(
+            (f"- freeze: {action}\n  path: /a/b", {}, ["", "/a"], ["/a/b"])
+            for action in ("write", "exec", "link", "chmod")
+        ),
+        *((f"- deny: {action}\n  path: /a/b", {}, [], ["", "/a"]) for action in ("load", "mount")),
+        ("- deny: connect\n  to: unix:/a/b", {}, [], ["", "/a"]),
+        ("- allow: write\n  path: /a/**", {"otherwise": "{write: deny}"}, ["", "/b"], ["/a", "/a/b"]),
+        ("- allow: write\n  path: /a/*", {"otherwise": "{write: deny}"}, ["", "/b", "/a/b"], []),
+        ("- allow: exec\n  path: /a/**", {"otherwise": "{exec: deny}"}, ["", "/b"], ["/a", "/a/b"]),
+        ("- allow: exec\n  path: /a/**", {"otherwise": "{load: deny}"}, [], ["", "/b", "/a"]),
+        ("- deny: exec\n  path: /a/b\n  argv: x*", {}, ["", "/a"], ["/a/b"]),
+        (f"- deny: exec\n  path: /a/b\n  sha256: {'0a' * 32}", {}, ["", "/a"], ["/a/b"]),
+        ("- deny: exec\n  argv: x*", {}, [], ["", "/a"]),
+    ],
+)
+def test_what_is_below(
+    policy: MakePolicy, rules: str, rest: dict[str, str], below: list[str], not_below: list[str]
+) -> None:
+    [automaton] = compile_profile([policy(rules, **rest)], [ROOT]).paths
+
+    def is_below(path: str) -> bool:
+        return bool(automaton.denial_below[automaton.run(path.encode(), automaton.starts[1][0])])
+
+    assert [path for path in below if not is_below(path)] == []
+    assert [path for path in not_below if is_below(path)] == []
+
+
+@settings(max_examples=EXAMPLES // 4 + 1, deadline=None)
+@given(st.lists(policies(), min_size=1, max_size=2), st.lists(paths, min_size=1, max_size=4), paths.filter(bool))
+def test_whatever_is_denied_is_below(found: list[Policy], folders: list[bytes], name: bytes) -> None:
+    profile = compile_profile(found, [ROOT])
+    for folder in folders:
+        for uid in UIDS:
+            user = user_class(profile, uid)
+            ends = [(one, one.run(folder, one.starts[1][user])) for one in profile.paths]
+            is_below = any(one.denial_below[state] for one, state in ends)
+            for action in set(FILE_ACTIONS) - {Action.EXEC, Action.LOAD, Action.MOUNT}:
+                denied = by_tables(profile, 1, uid, folder + name, None, action).enforced >= Verdict.HOLD
+                assert is_below or not denied
+
+
 def only(decision: Decision) -> tuple[Verdict, int]:
     """The enforced half."""
     return decision.enforced, decision.enforced_reason

@@ -84,5 +84,10 @@ def test_targets(policy: MakePolicy) -> None:
         (Attempt(Action.EXEC, path=b"/a"), "exec `/a` (arguments unreadable)"),
         (Attempt(Action.CONNECT, address=packed("10.0.0.1"), port=443), "connect `10.0.0.1:443`"),
         (Attempt(Action.SEND, address=packed("fd00::1"), port=53), "send `[fd00::1]:53`"),
+        (Attempt(Action.CONNECT, path=b"/run/x.sock"), "connect `unix:/run/x.sock`"),
+        (Attempt(Action.LISTEN, path=b"/./x/y\xff"), r"listen `unix:@x/y\xff`"),
+        (Attempt(Action.LISTEN), "listen ``"),
+        (Attempt(Action.SIGNAL, object="pid:1"), "signal `pid:1`"),
+        (Attempt(Action.LOAD, path=b"/a", sha256=b"\x0a" * 32), "load `/a` (sha256 0a0a0a0a0a0a0a0a…)"),
     ]:
         assert explain([], {}, attempt).lines()[0] == f"{shown} by an agent {{}}: allow"

@@ -18,7 +18,9 @@ from hostwarden.policy.globs import (
     expand,
     parse_argv,
     parse_path,
+    parse_unix,
 )
+from hostwarden.policy.match import match_path
 
 
 def spell(nodes: tuple[Node, ...]) -> str:
@@ -122,6 +124,34 @@ def test_errors(text: str, offset: int, message: str) -> None:
         parse_path(text)
     assert message in str(caught.value)
     assert caught.value.offset == offset
+
+
+@pytest.mark.parametrize(
+    ("text", "matching", "other"),
+    [
+        ("/run/*.sock", [b"/run/a.sock"], [b"/run/a/b.sock", b"/./run/a.sock"]),
+        ("@x", [b"/./x"], [b"/x", b"/./x/y", b"/./"]),
+        ("@/tmp/*", [b"/.//tmp/a"], [b"/./tmp/a", b"/tmp/a", b"/.//tmp/a/b"]),
+        ("@a//b", [b"/./a//b"], [b"/./a/b"]),
+        ("@..", [b"/./.."], [b"/.."]),
+        ("@**", [b"/./x", b"/./x/y"], [b"/x", b"/.x"]),
+        ("@x/**", [b"/./x", b"/./x/y"], [b"/./xy"]),
+        ("@{a,b}?", [b"/./ax", b"/./bx"], [b"/./a"]),
+        ("**", [b"/x", b"/x/y", b"/./x"], [b""]),
+        ("/**", [b"/x", b"/./x"], [b""]),
+        ("**/x", [b"/x", b"/y/x", b"/./x"], [b"/y"]),
+    ],
+)
+def test_unix_sockets(text: str, matching: list[bytes], other: list[bytes]) -> None:
+    globs = parse_unix(text)
+    assert [path for path in matching if not any(match_path(glob, path) for glob in globs)] == []
+    assert [path for path in other if any(match_path(glob, path) for glob in globs)] == []
+
+
+@pytest.mark.parametrize("text", ["@", "x", "run/x", "/a/../b", "@a**", "@[x", "{@a,/b}"])
+def test_what_is_no_unix_socket(text: str) -> None:
+    with pytest.raises(GlobError):
+        parse_unix(text)
 
 
 def test_a_name_that_is_not_utf8_is_its_bytes() -> None:

@@ -1,12 +1,13 @@
 """The rules of deciding, one group of rows for each (numbers as in the oracle's docstring)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostwarden.policy.address import parse_address
+from hostwarden.policy.attempts import parse_attempt
 from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, Ruling, applicable, decide, record_mode
 from hostwarden.policy.tables import Reason
@@ -16,14 +17,19 @@ MakePolicy = Callable[..., Policy]
 
 
 def attempt(text: str, uid: int = 0) -> Attempt:
-    """``read /x``, ``connect 10.0.0.1:443``, ``exec /bin/x a b``; ``exec /bin/x !`` has an argv that can't be read."""
+    """``read /x``, ``connect 10.0.0.1:443``, ``exec /bin/x a b``; ``exec /bin/x !`` has an argv that can't be read,
+    ``load /x sha256=0a`` a content of such bytes, and `?` is what has no path or address.
+    """
     word, target, *argv = text.split(" ")
     action = Action[word.upper()]
-    if action in (Action.CONNECT, Action.SEND):
-        address, port = parse_address(target)
-        return Attempt(action, address=address, port=port, uid=uid)
+    content = None
+    if argv and argv[0].startswith("sha256="):
+        content = bytes.fromhex(argv.pop(0).removeprefix("sha256=")) * 32
+    if target == "?":
+        return Attempt(action, uid=uid, sha256=content)
+    found = replace(parse_attempt(action, target, uid), sha256=content)
     arguments = None if argv == ["!"] else tuple(argument.encode() for argument in argv)
-    return Attempt(action, path=target.encode(), argv=arguments if action is Action.EXEC else None, uid=uid)
+    return replace(found, argv=arguments) if action is Action.EXEC else found
 
 
 def ruled(ruling: Ruling) -> tuple[str, str | None]:
@@ -33,6 +39,7 @@ def ruled(ruling: Ruling) -> tuple[str, str | None]:
 
 
 ALLOW_GIT = "- allow: exec\n  path: /bin/git"
+OF_0A = f"sha256: {'0a' * 32}"
 DENY_TMP = "- deny: [read, write]\n  path: [/tmp/**]"
 LOCAL = '- allow: connect\n  to: "10.0.0.0/8:443"'
 
@@ -109,6 +116,57 @@ LOCAL = '- allow: connect\n  to: "10.0.0.0/8:443"'
             "exec /x !",
             ("audit", "p.yaml:5"),
         ),
+        # 2: what else write is
+        (DENY_TMP, {}, "delete /tmp/x", ("deny", "p.yaml:4")),
+        (DENY_TMP, {}, "rename /tmp/x", ("deny", "p.yaml:4")),
+        (DENY_TMP, {}, "link /tmp/x", ("deny", "p.yaml:4")),
+        (DENY_TMP, {}, "chmod /tmp/x", ("deny", "p.yaml:4")),
+        (DENY_TMP, {}, "mount /tmp/x", ("allow", None)),
+        ("", {"otherwise": "{write: deny, delete: allow}"}, "delete /x", ("allow", "otherwise")),
+        ("", {"otherwise": "{write: deny, delete: allow}"}, "rename /x", ("deny", "otherwise")),
+        # 3: which rules speak of load
+        ("- deny: exec\n  path: /x", {}, "load /x", ("deny", "p.yaml:4")),
+        ("- freeze: [exec, read]\n  path: /x", {}, "load /x", ("freeze", "p.yaml:4")),
+        ("- kill: exec\n  argv: a*", {}, "load /x", ("allow", None)),
+        ("- audit: exec", {}, "load /x", ("allow", None)),
+        ("- allow: exec\n  path: /x", {"otherwise": "{exec: deny}"}, "load /x", ("allow", None)),
+        ("- allow: exec\n  path: /x", {"otherwise": "{load: deny}"}, "load /x", ("deny", "otherwise")),
+        ("- allow: load\n  path: /x", {"otherwise": "{load: deny}"}, "load /x", ("allow", "p.yaml:5")),
+        ("- deny: load\n  path: /x", {}, "exec /x x", ("allow", None)),
+        # plain actions
+        ("- deny: signal\n- allow: ptrace", {"otherwise": "{ptrace: kill}"}, "signal pid:1", ("deny", "p.yaml:5")),
+        ("- deny: signal\n- allow: ptrace", {"otherwise": "{ptrace: kill}"}, "ptrace pid:1", ("allow", "p.yaml:6")),
+        ("- deny: namespace\n  user: alice", {}, "namespace user", ("allow", None)),
+        # 10: sockets
+        ("- deny: connect", {}, "connect unix:/x", ("deny", "p.yaml:4")),
+        ("- deny: connect", {}, "connect ?", ("deny", "p.yaml:4")),
+        ("- deny: connect\n  to: '*:*'", {}, "connect unix:/x", ("allow", None)),
+        ("- deny: connect\n  to: '*:*'", {}, "connect ?", ("allow", None)),
+        ("- deny: connect\n  to: ['*:*', 'unix:**']", {}, "connect unix:/x", ("deny", "p.yaml:4")),
+        ("- deny: connect\n  to: ['*:*', 'unix:**']", {}, "connect unix:@x", ("deny", "p.yaml:4")),
+        ("- deny: connect\n  to: ['*:*', 'unix:**']", {}, "connect ?", ("allow", None)),
+        ("- deny: connect\n  to: unix:/x\n", {}, "connect 10.0.0.1:1", ("allow", None)),
+        ("- deny: connect\n  to: 'unix:@x*'", {}, "connect unix:@xy", ("deny", "p.yaml:4")),
+        ("- deny: connect\n  except: unix:/x", {}, "connect unix:/x", ("allow", None)),
+        ("- deny: connect\n  except: unix:/x", {}, "connect ?", ("deny", "p.yaml:4")),
+        ("- deny: connect\n  except: unix:/x", {}, "connect 10.0.0.1:1", ("deny", "p.yaml:4")),
+        ("- allow: connect", {"otherwise": "{connect: deny}"}, "connect ?", ("allow", "p.yaml:5")),
+        ("- allow: connect\n  to: '*:*'", {"otherwise": "{connect: deny}"}, "connect ?", ("deny", "otherwise")),
+        ("- deny: listen\n  to: '*:80'", {}, "listen 0.0.0.0:80", ("deny", "p.yaml:4")),
+        # 11: contents
+        (f"- deny: exec\n  {OF_0A}", {}, "exec /x sha256=0a x", ("deny", "p.yaml:4")),
+        (f"- deny: exec\n  {OF_0A}", {}, "load /x sha256=0a", ("deny", "p.yaml:4")),
+        (f"- deny: exec\n  {OF_0A}", {}, "exec /x sha256=0b x", ("allow", None)),
+        (f"- deny: exec\n  {OF_0A}", {}, "exec /x x", ("allow", None)),
+        (f"- deny: exec\n  {OF_0A}\n  path: /y", {}, "exec /x sha256=0a x", ("allow", None)),
+        (
+            f"- allow: exec\n  {OF_0A}",
+            {"otherwise": "{exec: deny}"},
+            "exec /x sha256=0a x",
+            ("allow", "p.yaml:5"),
+        ),
+        (f"- allow: exec\n  {OF_0A}", {"otherwise": "{exec: deny}"}, "exec /x x", ("deny", "otherwise")),
+        (f"- kill: exec\n  {OF_0A}\n  argv: a", {}, "exec /x !", ("kill", "p.yaml:4")),
         # 7: among equals the first rule
         ("- deny: read\n- deny: read", {}, "read /x", ("deny", "p.yaml:4")),
         ("- allow: read\n- allow: read", {"otherwise": "{read: deny}"}, "read /x", ("allow", "p.yaml:5")),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostwarden.policy.globs import PathGlob, parse_argv, parse_path
+from hostwarden.policy.globs import PathGlob, parse_argv, parse_path, parse_unix
 from hostwarden.policy.labels import Selector
 from hostwarden.policy.model import Net, Policy
 from hostwarden.policy.parse import PolicyErrors, load_policies, parse_policy
@@ -70,6 +70,29 @@ def test_example() -> None:
     assert joint.path_globs and joint.argv_globs and joint.except_argv and not joint.except_path
     [(line, column, note)] = policy.notes
     assert (line, column) == (9, 49) and "#releases" in note
+
+
+def test_contents_sockets_and_the_root() -> None:
+    text = f"""
+paths: root
+rules:
+  - freeze: [exec, load]
+    sha256: [{"0a" * 32}, {"B0" * 32}]
+  - deny: [connect, listen]
+    to: ["10.0.0.0/8:*", "unix:/run/{{a,b}}.sock", "unix:@x"]
+    except: "unix:**/c"
+  - audit: [ptrace, namespace, mount]
+"""
+    policy = parse_policy(f"policy: p\nfor: {{}}{text}".encode(), "p.yaml", USERS.get)
+    assert policy.paths == "root"
+    by_content, by_socket, plain = policy.rules
+    assert by_content.verdict is Verdict.FREEZE
+    assert by_content.sha256 == (b"\x0a" * 32, b"\xb0" * 32) and by_content.path is None
+    assert by_socket.unix_globs == (*parse_unix("/run/{a,b}.sock"), *parse_unix("@x"))
+    assert by_socket.nets is not None and len(by_socket.nets) == 1 and by_socket.path is None
+    assert by_socket.except_unix_globs == tuple(parse_unix("**/c")) == by_socket.except_walked
+    assert by_socket.walked is not None and [pattern.column for pattern in by_socket.walked] == [26, 50]
+    assert plain.walked is None and plain.to is None
 
 
 def test_globs_are_not_copied_by_the_model() -> None:
@@ -179,6 +202,17 @@ def rule(text: str) -> str:
         (rule("- deny: exec\n  user: 4294967295"), ["5:11: no user `4294967295` here"]),
         (rule("- deny: exec\n  why: ' '"), ["5:10: why has 0 characters"]),
         (rule("- deny: exec\n  why: " + "x" * 501), ["5:10: why has 501 characters"]),
+        (rule("- deny: exec\n  sha256: abc"), ["5:13: sha256 `abc`, expected 64 hex digits"]),
+        (rule(f"- deny: exec\n  sha256: [{'a' * 64}, {'A' * 64}]"), ["5:80: sha256", "comes twice"]),
+        (rule(f"- deny: read\n  sha256: {'a' * 64}"), ["5:5: sha256 says nothing about read, expected path"]),
+        (rule("- deny: connect\n  to: unix:x"), ["5:14: glob `unix:x`: not anchored"]),
+        (rule("- deny: connect\n  to: 'unix:/a/../b'"), ["5:18: glob `unix:/a/../b`: .. as a name"]),
+        (rule("- deny: connect\n  to: 'unix:@'"), ["glob `unix:@`: an abstract name without a name"]),
+        (rule("- deny: read\n  path: /./x"), ["5:12: glob `/./x`: . as a name"]),
+        (rule("- deny: ptrace\n  path: /x"), ["5:5: path says nothing about ptrace, expected no condition but user"]),
+        (rule("- deny: [signal, read]\n  path: /x"), ["5:5: path says nothing about signal", "split the rule"]),
+        (rule("- deny: signal\n  except: /x"), ["5:5: except says nothing about signal, expected no condition"]),
+        (rule("- deny: listen\n  path: /x"), ["5:5: path says nothing about listen, expected to for"]),
         # exceptions
         (rule("- deny: exec\n  path: /x\n  argv: y\n  except: /z"), ["7:13: the text `/z`, expected a mapping {path:"]),
         (rule("- deny: exec\n  path: /x\n  argv: y\n  except: {user: 1}"), ["7:14: unknown key `user`"]),
