@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from hostwarden.policy.address import MAPPED
-from tests.host.oracle_policies import NET_WORDS, Rule, Salt, actions, some, users, verdicts
+from tests.host.oracle_policies import NET_WORDS, SOCKETS, Rule, Salt, actions, some, users, verdicts
 
 BASES4 = ("10.1.2.3", "127.0.0.1", "192.0.2.1", "198.51.100.7", "203.0.113.255", "169.254.169.254", "255.255.255.255")
 BASES6 = ("fd00::1", "2001:db8::1", "fe80::1", "::1", "ff02::1", "64:ff9b::a01:203", "::10.1.2.3", "2002:a01:203::1")
@@ -73,12 +73,11 @@ def holds_mapped(net: Net) -> bool:
     return net.length < 96 and ipaddress.ip_address("::ffff:0.0.0.0") in net.network
 
 
+targets = st.one_of(nets.map(Net.text), nets.map(Net.text), nets.map(Net.text), st.sampled_from(SOCKETS))
 net_rules = st.builds(
-    lambda to, but, **rest: Rule(
-        to=tuple(net.text() for net in to), except_to=tuple(net.text() for net in but), **rest
-    ),
-    some(nets, 0, 3),
-    st.one_of(st.just(()), some(nets, 1, 2)),
+    lambda to, but, **rest: Rule(to=to, except_to=but, **rest),
+    some(targets, 0, 3),
+    st.one_of(st.just(()), some(targets, 1, 2)),
     verdict=verdicts,
     actions=actions(NET_WORDS),
     users=users,

@@ -122,7 +122,9 @@ argv_globs = st.lists(
     min_size=1,
     max_size=6,
 ).map("".join)
-VERDICTS = ("allow", "allow", "audit", "deny", "deny", "kill")
+VERDICTS = ("allow", "allow", "audit", "deny", "deny", "deny", "kill", "freeze")
+DEADLY = ("kill", "freeze")
+CONTENTS = ("0a" * 32, "B0" * 32)  # of no file
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,13 @@ class Rule:
     except_argv: tuple[str, ...] = ()
     except_to: tuple[str, ...] = ()
     users: tuple[int, ...] = ()
+    sha256: tuple[str, ...] = ()
 
     def lines(self, homes: Mapping[str, str]) -> list[str]:
         """As YAML."""
         path, but = [glob.text(homes) for glob in self.path], [glob.text(homes) for glob in self.except_path]
         fields: list[tuple[str, Sequence[object]]] = [("path", path), ("argv", self.argv), ("to", self.to)]
-        fields.append(("user", [str(uid) for uid in self.users]))
+        fields += [("user", [str(uid) for uid in self.users]), ("sha256", self.sha256)]
         lines = [f"  - {self.verdict}: [{', '.join(self.actions)}]"]
         lines += [f"    {key}: {quoted(texts)}" for key, texts in fields if texts]
         if self.path and self.argv and (but or self.except_argv):
@@ -169,8 +172,8 @@ class Sketch:
 
     @property
     def kills(self) -> bool:
-        """Whether it could end the member."""
-        return any(rule.verdict == "kill" for rule in self.rules) or any(word == "kill" for _, word in self.otherwise)
+        """Whether it could end or stop the member."""
+        return any(word in DEADLY for word in (*(rule.verdict for rule in self.rules), *dict(self.otherwise).values()))
 
     def text(self, name: str, homes: Mapping[str, str]) -> str:
         """The policy file."""
@@ -194,8 +197,10 @@ def some(elements: st.SearchStrategy[T], least: int, most: int) -> st.SearchStra
     return st.lists(elements, min_size=least, max_size=most).map(tuple)
 
 
-FILE_WORDS = ("read", "write", "create", "exec")
-NET_WORDS = ("connect", "send")
+# Those that are attempted, and some that rules speak of beside them.
+FILE_WORDS = ("read", "write", "create", "exec", "delete", "load")
+NET_WORDS = ("connect", "send", "listen")
+SOCKETS = ("unix:**", "unix:/run/*", "unix:@a")
 users = st.one_of(st.just(()), st.just(()), st.lists(st.sampled_from(UIDS[:3]), min_size=1, unique=True).map(tuple))
 verdicts = st.sampled_from(VERDICTS)
 
@@ -216,8 +221,9 @@ path_rules = st.builds(
 exec_rules = st.builds(
     Rule,
     verdicts,
-    st.just(("exec",)),
+    st.sampled_from([("exec",), ("exec",), ("exec", "load")]),
     path=some(globs, 0, 2),
+    sha256=st.one_of(st.just(()), st.just(()), some(st.sampled_from(CONTENTS), 1, 1)),
     except_path=st.one_of(st.just(()), some(globs, 1, 1)),
     users=users,
 )

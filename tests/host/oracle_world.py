@@ -132,6 +132,7 @@ class World:
         """Compile and put in force for the member, which makes no attempt meanwhile. `deny` kills nobody here."""
         profile = compile_profile(policies, self.superblocks)
         control = self.kernel.control()
+        kerneltables.forget_hashes(self.kernel.maps, control.generation & 1)
         kerneltables.install(self.kernel.maps, control.generation & 1, NUMBER, profile)
         self.kernel.set_control(replace(control, armed=armed, deny_is_kill=False, shown=1024))
         return profile
