@@ -139,6 +139,11 @@ def receive(path: str, words: str) -> None:
     use(fds[0], FLAGS[words])
 
 
+def use_number(path: str, words: str) -> None:
+    """Use a descriptor that whoever started the agent had open; ``path`` says its number."""
+    use(int(Path(path).read_text()), FLAGS[words])
+
+
 def take(path: str, words: str) -> None:
     """Use the descriptor that the process named in ``path`` (pid, number) has open, taken by pidfd_getfd(2)."""
     pid, number = map(int, Path(path).read_text().split())
@@ -328,7 +333,8 @@ def deep_read(folder: str, name: str, count: str, file: str) -> None:
 
 
 ACTS = {
-    "open": open_file, "use_held": use_held, "receive": receive, "take": take, "share": share, "race_open": race_open,
+    "open": open_file, "use_held": use_held, "use_number": use_number,
+    "receive": receive, "take": take, "share": share, "race_open": race_open,
     "insist": insist,
     "sendfile": sendfile, "splice": splice, "copy_range": copy_range, "map_write": map_write, "map_read": map_read,
     "truncate": lambda path: os.truncate(path, 0), "truncate_open": truncate_open, "unlink": os.unlink,

@@ -63,7 +63,9 @@ def judge(row: Row, kind: str, limits: Mapping[str, str], control: Seen, agent: 
     finding = Finding(row, promised, outcome(agent))
     finding.demand(control.effect, f"proves nothing: no agent can do it either: {_told(control.attempt)}")
     finding.demand(not agent.attempt.timed_out, "it didn't end in time")
-    if promised in limits:
+    if promised in limits and row.answer == "works":
+        finding.demand(bool(agent.refusals), f"{promised} is no limit here: it works")
+    elif promised in limits:
         finding.demand(agent.effect, f"{promised} is no limit here: it didn't happen: {_told(agent.attempt)}")
         finding.demand(not agent.refusals, f"{promised} is no limit here: refused: {_shown(agent.refusals)}")
     elif promised in (ALLOWED, OBSERVED):
@@ -95,7 +97,7 @@ def _judge_refused(finding: Finding, row: Row, kind: str, promised: str, agent: 
         finding.demand(not agent.changed, "something in its folder is not as it was")
     if promised == PREVENTED:
         finding.demand(agent.attempt.is_refused, f"told something else than no: {told}")
-    elif agent.attempt.code != KILLED:
+    elif promised == BEFORE and agent.attempt.code != KILLED:
         finding.demand(agent.attempt.is_refused, f"lived on, and was not told: {told}")
     named = [each for each in matching if each["action"] in row.actions]
     if row.target is not None and named:

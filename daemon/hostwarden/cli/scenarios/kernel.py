@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
-CLONE_FILES, CLONE_NEWNS = 0x400, 0x20000
+CLONE_FILES, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID = 0x400, 0x20000, 1 << 28, 1 << 30, 1 << 29
 
 NUMBERS = {
     "open": 2, "clone": 56, "creat": 85, "ptrace": 101, "mknod": 133, "chroot": 161, "mount": 165, "tgkill": 234,

@@ -23,7 +23,8 @@ _ROW = frozenset(
 )  # fmt: skip
 _FILE = frozenset({"section", "agents", "world", "rows"})
 ALLOWED, OBSERVED = "allowed", "observed"
-HAPPENS = "happens"
+# The key of the limits for agents whose rules ask for content, where the kernel can't vouch for any.
+NO_CONTENT = "no-content"
 LIMITS_FILE = "limits.yaml"
 # Found beside the sources, else where an installation puts them.
 _PLACES = (Path(__file__).resolve().parents[4] / "tests" / "scenarios", Path(__file__).resolve().parent / "data")
@@ -35,7 +36,11 @@ class ScenarioError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario. ``promises`` has, for each kind of host, an outcome's name, ``allowed``, or a key of the limits."""
+    """One scenario.
+
+    ``answer``: refused, works or observed, where nothing stands in the way. ``promises`` has, for each kind of host, an
+    outcome's name, ``allowed``, or a key of the limits.
+    """
 
     file: str
     section: str
@@ -50,6 +55,7 @@ class Row:
     actions: tuple[str, ...]
     target: str | None
     verdict: str
+    answer: str
     promises: Mapping[str, str]
     user: str | None = None
     machine: str | None = None
@@ -94,9 +100,9 @@ def load(place: Path | None = None) -> Scenarios:
         for name, policies in content["agents"].items():
             if name in agents:
                 raise ScenarioError(f"{path.name}: agent {name} is in another file, too")
-            agents[name] = policies if isinstance(policies, list) else [policies]
+            agents[name] = _listed(policies)
         rows += [_row(path.name, content, raw, shared["promises"], limits) for raw in content["rows"]]
-    _check(rows, agents)
+    _check(rows)
     return Scenarios(tuple(rows), agents, limits)
 
 
@@ -134,11 +140,14 @@ def _row(
     agent = raw.get("agent") or (next(iter(content["agents"])) if len(content["agents"]) == 1 else None)
     if agent is None:
         raise ScenarioError(f"{where}: whose? the file has several agents")
+    if agent not in content["agents"]:
+        raise ScenarioError(f"{where}: no agent {agent} in this file")
+    content_asked = asks_content(content["agents"][agent])
     row = Row(
         file, content["section"], raw["name"], agent, kinds[0], raw[kinds[0]],
         {**content.get("world", {}), **raw.get("world", {})}, raw.get("later", {}), raw.get("early", []),
-        effects, actions, target, raw.get("verdict", str(Verdict.DENY)),
-        {kind: _promise(raw, answers[0], actions, kind, promises) for kind in KINDS},
+        effects, actions, target, raw.get("verdict", str(Verdict.DENY)), answers[0],
+        {kind: _promise(raw, answers[0], actions, kind, promises, content_asked) for kind in KINDS},
         raw.get("user"), raw.get("machine"), raw.get("meanwhile"), tuple(raw.get("scratch", ())),
     )  # fmt: skip
     for promise in row.promises.values():
@@ -156,8 +165,15 @@ def _refusal(value: object) -> tuple[tuple[str, ...], str | None]:
 
 
 def _promise(
-    raw: Mapping[str, Any], answer: str, actions: Sequence[str], kind: str, promises: Mapping[str, Mapping[str, str]]
+    raw: Mapping[str, Any],
+    answer: str,
+    actions: Sequence[str],
+    kind: str,
+    promises: Mapping[str, Mapping[str, str]],
+    asks_content: bool,
 ) -> str:
+    if kind != "lsm" and asks_content:
+        return NO_CONTENT
     if kind in raw:
         return str(raw[kind])
     if kind == "modify_return" and "lsm" in raw:
@@ -170,11 +186,18 @@ def _promise(
     return table[actions[0]]
 
 
-def _check(rows: Sequence[Row], agents: Mapping[str, Any]) -> None:
+def asks_content(policies: Any) -> bool:
+    """Whether a rule has a `sha256` condition."""
+    return any("sha256" in rule for policy in _listed(policies) for rule in policy.get("rules", ()))
+
+
+def _listed(policies: Any) -> list[Mapping[str, Any]]:
+    return policies if isinstance(policies, list) else [policies]
+
+
+def _check(rows: Sequence[Row]) -> None:
     seen: set[tuple[str, str]] = set()
     for row in rows:
-        if row.agent not in agents:
-            raise ScenarioError(f"{row.file}: {row.name}: no agent {row.agent}")
         if (row.file, row.name) in seen:
             raise ScenarioError(f"{row.file}: {row.name}: twice")
         seen.add((row.file, row.name))

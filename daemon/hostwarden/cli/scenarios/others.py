@@ -10,7 +10,7 @@ import termios
 from pathlib import Path
 
 from hostwarden.cli.scenarios.files import open_file
-from hostwarden.cli.scenarios.kernel import CLONE_NEWNS, call, syscall
+from hostwarden.cli.scenarios.kernel import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, call, syscall
 
 MARK = b"AGENT-WAS-HERE"
 PTRACE_ATTACH, PTRACE_DETACH, PTRACE_SEIZE = 16, 17, 0x4206
@@ -61,6 +61,12 @@ def kill(path: str, way: str = "kill") -> None:
 def stop(path: str) -> None:
     """Stop it."""
     os.kill(_victim(path)[0], signal.SIGSTOP)
+
+
+def nudge(path: str) -> None:
+    """A signal that does nothing to it: what matters is whether it may be sent."""
+    os.kill(_victim(path)[0], signal.SIGCONT)
+    os.write(1, b"sent")
 
 
 def kill_own() -> None:
@@ -185,7 +191,7 @@ def join_namespace(path: str) -> None:
 
 def unshare(words: str) -> None:
     """New namespaces: ``user``, ``mnt``, ``net``, ``pid``, joined by commas."""
-    flags = {"user": 0x10000000, "mnt": CLONE_NEWNS, "net": 0x40000000, "pid": 0x20000000}
+    flags = {"user": CLONE_NEWUSER, "mnt": CLONE_NEWNS, "net": CLONE_NEWNET, "pid": CLONE_NEWPID}
     call("unshare", sum(flags[word] for word in words.split(",")))
     os.write(1, b"unshared")
 
@@ -206,6 +212,7 @@ def missing(path: str) -> None:
 
 ACTS = {
     "attach": attach, "write_memory": write_memory, "write_mem_file": write_mem_file, "kill": kill, "stop": stop,
+    "nudge": nudge,
     "kill_own": kill_own, "trace_own": trace_own, "type_into": type_into, "bind_mount": bind_mount,
     "bind_and_read": bind_and_read, "rebind_and_read": rebind_and_read, "bind_chroot_read": bind_chroot_read,
     "cover_and_read": cover_and_read, "overlay_and_read": overlay_and_read, "own_tmpfs": own_tmpfs,

@@ -73,6 +73,15 @@ def in_force(client: HostClient, policy_dir: Path, files: Mapping[str, str]) -> 
         client.reload()
 
 
+def are_refused(client: HostClient, policy_dir: Path, files: Mapping[str, str]) -> bool:
+    """Whether the daemon refuses ``files``; what is in force stays in force."""
+    try:
+        with in_force(client, policy_dir, files):
+            return False
+    except ScenarioError:
+        return True
+
+
 def clear(policy_dir: Path) -> None:
     """Remove every file of ours."""
     for path in policy_dir.glob(f"{PREFIX}*.yaml"):

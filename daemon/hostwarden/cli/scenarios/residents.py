@@ -1,9 +1,10 @@
 """The other end of ``resident``: agents (and one process that is none) that wait for rows to try."""
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,18 @@ _WORDS = ("Operation not permitted", "Permission denied")
 
 
 class Resident:
-    """A process that tries rows. ``command``: what starts it, in front of Python (`hostwarden run …`), or nothing."""
+    """A process that tries rows. ``command``: what starts it, in front of Python (`hostwarden run …`), or nothing.
 
-    def __init__(self, command: list[str], name: str, errors: Path) -> None:
+    ``inherited``: descriptors that it has from us.
+    """
+
+    def __init__(self, command: list[str], name: str, errors: Path, inherited: Sequence[int] = ()) -> None:
         self.name, self._errors = name, errors
         with errors.open("wb") as file:
             self._process = subprocess.Popen(
                 [*command, sys.executable, "-I", "-m", MODULE],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True,
+                pass_fds=inherited,
             )  # fmt: skip
 
     def order(self, **order: Any) -> dict[str, Any]:
@@ -67,12 +72,17 @@ class Resident:
         """Open something now, for later."""
         self.order(**wanted)
 
-    def close(self) -> None:
-        """It ends with its stdin."""
+    def end(self) -> None:
+        """It ends with its stdin, in a while."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):
             self._process.stdin.close()
+
+    def close(self) -> None:
+        """The same, and wait."""
+        self.end()
+        try:
             self._process.wait(_WAIT_S)
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(_WAIT_S)

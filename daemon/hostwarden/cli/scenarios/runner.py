@@ -14,14 +14,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hostwarden.cli.scenarios import policies
 from hostwarden.cli.scenarios.judge import Finding, Record, Seen, judge
-from hostwarden.cli.scenarios.model import KINDS, Row, ScenarioError, Scenarios
+from hostwarden.cli.scenarios.model import KINDS, NO_CONTENT, Row, ScenarioError, Scenarios
 from hostwarden.cli.scenarios.residents import Resident
 from hostwarden.cli.scenarios.servers import Servers
 from hostwarden.cli.scenarios.world import Snapshot, World
@@ -29,10 +29,10 @@ from hostwarden.wire.client import HostClient
 
 ROW_S = 60.0  # longest that one attempt may take: on an emulated guest, with thousands of turns
 LOG_S = 60.0
-_RELOADS = 5
+_LOG_PAUSE_S = 0.1
 _WORLDS = "/var/tmp"  # noqa: S108 - a file system of the host's own; the folder is made by mkdtemp
 
-_WORDS = re.compile(r"\$([ACHOW])\b")
+_WORDS = re.compile(r"\$([ACFHOPW])\b")
 
 Told = Callable[[str], None]
 
@@ -58,31 +58,38 @@ class Run:
         status = client.status()
         self.kind = dict(status.tiers).get("read", "none")
         self._since = status.sequence
-        self._policy_dir = Path(json.loads(status.json)["policy_dir"])
+        told = json.loads(status.json)
+        self._policy_dir, self._daemon = Path(told["policy_dir"]), str(told["pid"])
         if not status.ready or self.kind not in KINDS:
             raise ScenarioError(f"nothing is enforced here: reads are decided by the tier {self.kind}")
 
     def findings(self) -> list[Finding]:
         """Every row's, in order. Raises ScenarioError where the run itself can't be made."""
-        rows = [row for row in self._scenarios.rows if row.is_here]
+        rows = [row for row in self._scenarios.rows if row.is_here and row.promises[self.kind] != NO_CONTENT]
         with self._stack:
             self._prepare()
+            refused = self._content_refused()
             places = [self._place(number, row) for number, row in enumerate(rows)]
             names = list(dict.fromkeys(row.agent for row in rows))
-            outsider = self._resident([], "nobody's")
-            agents = {name: self._resident(self._run_command(name), name) for name in names}
+            outsider = self._resident([], "nobody's", [place.control for place in places])
+            agents = {
+                name: self._resident(
+                    self._run_command(name), name, [place.agent for place in places if place.row.agent == name]
+                )
+                for name in names
+            }
             for place in places:
                 self._hold(place, outsider, agents[place.row.agent])
-            chosen = {name: self._scenarios.agents[name] for name in names}
-            texts = policies.texts(chosen, self._token, self._rule_word, self._marks)
-            self._stack.enter_context(policies.in_force(self._client, self._policy_dir, texts))
+            self._stack.enter_context(policies.in_force(self._client, self._policy_dir, self._texts(names)))
             for place in places:
                 self._try(place, outsider, "control")
                 self._try(place, agents[place.row.agent], "agent")
-            records = {name: self._records(name, agents[name]) for name in names}
+            records = self._records(agents)
+            for agent in agents.values():
+                agent.end()
         found = {place.number: self._judged(place, records[place.row.agent]) for place in places}
         by_row = {id(place.row): found[place.number] for place in places}
-        return [by_row.get(id(row), Finding(row, row.promises[self.kind])) for row in self._scenarios.rows]
+        return [by_row.get(id(row)) or self._untried(row, refused) for row in self._scenarios.rows]
 
     # before
 
@@ -112,9 +119,9 @@ class Run:
         return Place(row, number, worlds[0], worlds[1])
 
     def _word(self, text: str, folder: str) -> str:
-        """``$W`` the row's folder, ``$A`` the abstract socket's name, ``$C`` and so on ports."""
+        """``$W`` the row's folder, ``$A`` the abstract socket, ``$P`` the daemon's pid, ``$C`` and so on ports."""
         words = {letter: str(port.number) for letter, port in self._servers.ports.items()}
-        words |= {"W": folder, "A": self._servers.abstract}
+        words |= {"W": folder, "A": self._servers.abstract, "F": str(self._servers.free), "P": self._daemon}
         return _WORDS.sub(lambda match: words[match[1]], text)
 
     def _rule_word(self, text: str) -> str:
@@ -127,9 +134,11 @@ class Run:
     def _agent_name(self, name: str) -> str:
         return f"scenario-{name}-{self._token}"
 
-    def _resident(self, command: list[str], name: str) -> Resident:
-        resident = Resident(command, name, self._root / f"{len(name)}-{name}.log")
+    def _resident(self, command: list[str], name: str, worlds: Sequence[World]) -> Resident:
+        inherited = [fd for world in worlds for fd in world.inherited]
+        resident = Resident(command, name, self._root / f"{name}.log", inherited)
         self._stack.callback(resident.close)
+        resident.order()  # one after the other: a host takes few who ask to become agents at once
         return resident
 
     def _hold(self, place: Place, outsider: Resident, agent: Resident) -> None:
@@ -137,6 +146,23 @@ class Run:
             for resident, world in ((outsider, place.control), (agent, place.agent)):
                 filled = {key: self._word(text, str(world.folder)) for key, text in early.items()}
                 resident.hold({**filled, "hold": f"{world.folder}:{early['hold']}"})
+
+    def _content_refused(self) -> frozenset[str]:
+        """The agents whose policies ask for content and are refused, where content can't be had."""
+        asking = {row.agent for row in self._scenarios.rows if row.promises[self.kind] == NO_CONTENT}
+        texts = {name: self._texts([name]) for name in asking}
+        return frozenset(name for name in asking if policies.are_refused(self._client, self._policy_dir, texts[name]))
+
+    def _texts(self, names: Iterable[str]) -> dict[str, str]:
+        chosen = {name: self._scenarios.agents[name] for name in names}
+        return policies.texts(chosen, self._token, self._rule_word, self._marks)
+
+    def _untried(self, row: Row, refused: frozenset[str]) -> Finding:
+        finding = Finding(row, row.promises[self.kind])
+        if row.is_here:
+            finding.found = "policy refused"
+            finding.demand(row.agent in refused, "its policy asks for content, and isn't refused here")
+        return finding
 
     # a row
 
@@ -161,32 +187,45 @@ class Run:
 
     @contextlib.contextmanager
     def _meanwhile(self, row: Row, who: str) -> Iterator[None]:
-        """What the operator does while the agent tries: `reload`."""
-        if row.meanwhile is None or who == "control":
-            yield
-            return
-        thread = threading.Thread(target=lambda: [self._client.reload() for _ in range(_RELOADS)])
-        thread.start()
+        """What the operator does while the agent tries: reload, again and again."""
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                self._client.reload()
+
+        thread = threading.Thread(target=work)
+        if row.meanwhile is not None and who == "agent":
+            thread.start()
         try:
             yield
         finally:
-            thread.join()
+            over.set()
+            if thread.ident is not None:
+                thread.join()
 
     # afterwards
 
-    def _records(self, name: str, agent: Resident) -> list[Record]:
-        """All records of an agent, by the kernel's time, once the marks at the end are in the log."""
-        ends = [str(self._marks / "plain"), str(self._marks / "audited")]
-        agent.order(marks=ends)
+    def _records(self, agents: Mapping[str, Resident]) -> dict[str, list[Record]]:
+        """Each agent's records by the kernel's time, once the marks at the end are in the log."""
+        ends = {str(self._marks / "plain"), str(self._marks / "audited")}
+        for agent in agents.values():
+            agent.order(marks=sorted(ends))
+        found: dict[str, list[Record]] = {self._agent_name(name): [] for name in agents}
+        missing = {(name, end) for name in found for end in ends}
         deadline = time.monotonic() + LOG_S
-        while True:
-            lines = self._client.events(self._since, agent=self._agent_name(name))
-            records: list[Record] = [json.loads(each.line) for each in lines]
-            if set(ends) <= {record["target"] for record in records}:
-                return sorted(records, key=lambda record: str(record["time"]))
+        since = self._since
+        while missing:
+            for line in self._client.events(since):
+                since = line.sequence
+                record: Record = json.loads(line.line)
+                if record["agent"] in found:
+                    found[record["agent"]].append(record)
+                    missing.discard((record["agent"], str(record["target"])))
             if time.monotonic() > deadline:
-                raise ScenarioError(f"{name}: its records didn't come within {LOG_S:.0f} s")
-            time.sleep(0.1)
+                raise ScenarioError(f"the records of {min(missing)[0]} didn't come within {LOG_S:.0f} s")
+            time.sleep(_LOG_PAUSE_S if missing else 0)
+        return {name: sorted(found[self._agent_name(name)], key=_time_of) for name in agents}
 
     def _judged(self, place: Place, records: Sequence[Record]) -> Finding:
         agent = place.seen["agent"]
@@ -199,6 +238,10 @@ class Run:
         finding = judge(row, self.kind, self._scenarios.limits, place.seen["control"], seen)
         self._tell(f"{'ok  ' if finding.passed else 'FAIL'} {row.section}: {row.name}: {finding.found}")
         return finding
+
+
+def _time_of(record: Record) -> str:
+    return str(record["time"])
 
 
 def between_marks(records: Sequence[Record], marks: str, number: str) -> list[Record]:

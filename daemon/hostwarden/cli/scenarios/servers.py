@@ -157,6 +157,7 @@ class Servers:
 
     def __init__(self, token: str) -> None:
         self.ports = {letter: Port() for letter in LETTERS}
+        self.free = _free_port()
         self.abstract = f"hostwarden-scenarios-{token}"
         self._all: dict[str, Port | UnixServer] = dict(self.ports)
         self._all["A"] = UnixServer(f"\0{self.abstract}", "stream")
@@ -178,6 +179,13 @@ class Servers:
         """All."""
         for server in self._all.values():
             server.close()
+
+
+def _free_port() -> int:
+    """A port that nobody listens on, for who wants to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _datagrams(server: socket.socket) -> bytes:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hostwarden.cli.scenarios.model import ALLOWED, Row, Scenarios, folder, load
+from hostwarden.cli.scenarios.model import ALLOWED, NO_CONTENT, Row, Scenarios, folder, load
 
 BEGIN, END = "<!-- the table: made by hostwarden.cli.scenarios.table -->\n", "<!-- end of the table -->\n"
 COLUMNS = {
@@ -42,7 +42,10 @@ def _tables(scenarios: Scenarios, numbers: dict[str, int]) -> Iterator[str]:
 def _cell(row: Row, kind: str, limits: Mapping[str, str], numbers: dict[str, int]) -> str:
     promise = row.promises[kind]
     if promise in limits:
-        return f"happens ({numbers.setdefault(promise, len(numbers) + 1)})"
+        if promise == NO_CONTENT:
+            return f"policy refused ({numbers.setdefault(promise, len(numbers) + 1)})"
+        happens = {"works": "refused", "observed": "unrecorded"}.get(row.answer, "happens")
+        return f"{happens} ({numbers.setdefault(promise, len(numbers) + 1)})"
     return "works" if promise == ALLOWED else promise
 
 

@@ -4,6 +4,8 @@ A world is laid out for the control and for the agent, each in a folder of its o
 """
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import termios
+import time
 import tty
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +23,7 @@ from hostwarden.cli.scenarios.others import MARK
 from hostwarden.cli.scenarios.servers import Giver, Servers, UnixServer
 
 _WAIT_S = 20
+_MOMENT_S = 0.3
 _ENV_START = 47  # field 50 of /proc/PID/stat, counted behind the name; proc(5)
 _VICTIMS_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOSTWARDEN_SCENARIO": "-" * 64}
 
@@ -35,6 +39,7 @@ class World:
         self._stack = contextlib.ExitStack()
         self._victims: list[subprocess.Popen[bytes]] = []
         self._terminals: list[tuple[int, int]] = []
+        self.inherited: list[int] = []
         folder.mkdir()
         folder.chmod(0o755)
 
@@ -66,6 +71,10 @@ class World:
             "deep": _deep,
             "victim": self._victim,
             "holder": self._holder,
+            "inherited": self._inherited,
+            "disk": lambda path, _: os.mknod(path, stat.S_IFBLK | 0o666, _first_disk()),
+            "library": lambda path, name: _copy(path, _library(name)),
+            "binfmt": self._binfmt,
             "giver": self._giver,
             "server": self._unix_server,
             "terminal": self._terminal,
@@ -96,13 +105,34 @@ class World:
         self._victims.append(process)
         self._stack.callback(process.wait, _WAIT_S)
         self._stack.callback(process.kill)
-        text = Path(f"/proc/{process.pid}/stat").read_text()
-        path.write_text(f"{process.pid} {text.rpartition(')')[2].split()[_ENV_START]}")
+        # Before exec has come to its end, addresses are those of the program before.
+        if not _comes_true(lambda: b"HOSTWARDEN_SCENARIO" in _environment(process.pid), _WAIT_S):
+            raise OSError(errno.ESRCH, "a process that waits could not be started")
+        path.write_text(f"{process.pid} {_behind_name(process.pid)[_ENV_START]}")
 
     def _holder(self, path: Path, file: str) -> None:
         fd = os.open(self.folder / file, os.O_RDONLY)
         self._stack.callback(os.close, fd)
         path.write_text(f"{os.getpid()} {fd}")
+
+    def _inherited(self, path: Path, file: str) -> None:
+        fd = os.open(self.folder / file, os.O_RDONLY)
+        self._stack.callback(os.close, fd)
+        self.inherited.append(fd)
+        path.write_text(str(fd))
+
+    def _binfmt(self, path: Path, interpreter: str) -> None:
+        """A file that only binfmt_misc(5) knows how to run, by ``interpreter``; known as long as this world exists."""
+        name = f"scenario-{self.folder.name}-{os.getpid()}"
+        registry = Path(f"{self.folder}.binfmt")
+        registry.mkdir()
+        self._stack.callback(registry.rmdir)
+        self._mount(["-t", "binfmt_misc", "none", str(registry)], registry)
+        magic = f"magic of {self.folder.name}"
+        (registry / "register").write_text(f":{name}:M::{magic}::{self.folder / interpreter}:\n")
+        self._stack.callback((registry / name).write_text, "-1")
+        path.write_text(f"{magic}\n")
+        path.chmod(0o755)
 
     def _giver(self, path: Path, file: str) -> None:
         self._stack.callback(Giver(path, self.folder / file).close)
@@ -136,17 +166,14 @@ class World:
         return all(seen)
 
     def _victim_is(self, wanted: str) -> bool:
+        """``ended``, ``stopped`` or ``marked`` (its memory); a signal takes a moment to arrive."""
         process = self._victims[-1]
-        if wanted == "ended":
-            try:
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                return False
-            return True
-        status = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if wanted == "stopped":
-            return status in "Tt"
-        return MARK in Path(f"/proc/{process.pid}/environ").read_bytes()
+        checks: dict[str, Callable[[], bool]] = {
+            "ended": lambda: process.poll() is not None,
+            "stopped": lambda: _behind_name(process.pid)[0] in "Tt",
+            "marked": lambda: MARK in _environment(process.pid),
+        }
+        return _comes_true(checks[wanted], _MOMENT_S)
 
     def snapshot(self, scratch: tuple[str, ...] = ()) -> Snapshot:
         """All that can be said about each name in the folder, those below ``scratch`` left out."""
@@ -163,6 +190,27 @@ class World:
         """Processes, servers, mounts and files."""
         self._stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _behind_name(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""  # gone
+
+
+def _comes_true(is_so: Callable[[], bool], seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def is_so(path: Path, wanted: Any) -> bool:
@@ -206,6 +254,21 @@ def _kind(mode: int) -> str:
 def _copy(path: Path, source: str) -> None:
     shutil.copy(source, path)
     path.chmod(0o755)
+
+
+def _first_disk() -> int:
+    """The number of a block device that is there."""
+    major, minor = Path("/proc/partitions").read_text().splitlines()[2].split()[:2]
+    return os.makedev(int(major), int(minor))
+
+
+def _library(name: str) -> str:
+    """Where the loader has a library."""
+    ctypes.CDLL(name)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(f"/{name}"):
+            return line.split()[-1]
+    raise FileNotFoundError(errno.ENOENT, "no such library", name)
 
 
 def _with_attribute(path: Path, name: str) -> None:
