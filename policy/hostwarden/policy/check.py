@@ -17,6 +17,7 @@ from hostwarden.policy.vocabulary import quote
 from hostwarden.policy.words import BROADER, CONTENT_ACTIONS, POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 Labels = Mapping[str, str]
+REFUSING = (Tier.LSM, Tier.MODIFY_RETURN)  # tiers that refuse whatever the action is
 Pattern = TypeVar("Pattern", PathPattern, ArgvPattern, ToPattern)
 
 
@@ -216,7 +217,7 @@ def _tiers(policy: Policy, tiers: Mapping[Action, Tier]) -> Iterator[Finding]:
         return
     alike: dict[tuple[Limited, ...], list[Action]] = {}
     for action in POLICY_ACTIONS:
-        limited = tuple(_limited(policy, action, tiers.get(action)))
+        limited = tuple(_limited(policy, action, tiers))
         if limited:
             alike.setdefault(limited, []).append(action)
     for (first, *others), actions in alike.items():
@@ -228,12 +229,12 @@ def _tiers(policy: Policy, tiers: Mapping[Action, Tier]) -> Iterator[Finding]:
 Limited = tuple[int, int, Verdict, str]  # line, column, verdict, and what becomes of it
 
 
-def _limited(policy: Policy, action: Action, tier: Tier | None) -> Iterator[Limited]:
+def _limited(policy: Policy, action: Action, tiers: Mapping[Action, Tier]) -> Iterator[Limited]:
     """The places at which ``policy`` asks for what can't be done about ``action``."""
-    decided_as = policy.decided_as(action)
+    decided_as, tier = policy.decided_as(action), tiers.get(action)
     for rule in policy.rules:
         if decided_as in rule.actions and rule.verdict >= Verdict.DENY:
-            limit = _limit(action, rule.verdict, tier) or _unix_limit(rule, tier)
+            limit = _limit(action, rule.verdict, tier) or _unix_limit(rule, action, tiers)
             if limit:
                 yield rule.line, rule.column, rule.verdict, limit
     otherwise = policy.otherwise.get(decided_as, Verdict.ALLOW)
@@ -258,10 +259,11 @@ def _limit(action: Action, verdict: Verdict, tier: Tier | None) -> str:
     return "is a kill on this host (tier signal): what the call did has happened by then"
 
 
-def _unix_limit(rule: Rule, tier: Tier | None) -> str:
-    if tier is not Tier.CGROUP or not rule.unix_globs:
+def _unix_limit(rule: Rule, action: Action, tiers: Mapping[Action, Tier]) -> str:
+    """Cgroup programs see internet addresses only: unix sockets are the business of the tier that has `listen`."""
+    if not rule.unix_globs or tiers.get(action) is not Tier.CGROUP or tiers.get(Action.LISTEN) in REFUSING:
         return ""
-    return "to unix sockets is a kill after the call on this host (tier cgroup refuses internet addresses only)"
+    return "to unix sockets can't be made real on this host (tier cgroup doesn't see them): it would only be recorded"
 
 
 def unreal(policies: Sequence[Policy], tiers: Mapping[Action, Tier]) -> list[PolicyError]:
