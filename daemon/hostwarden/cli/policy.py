@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hostwarden.cli import later
-from hostwarden.cli.errors import Code
+from hostwarden.cli.errors import CliError, Code
 from hostwarden.cli.options import Globals, Json, Labels, agent_labels, globals_of, group
 from hostwarden.cli.output import count, note, print_json, say
 
@@ -97,18 +97,29 @@ def explain(
 @app.command("test")
 def test(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="CASES", help="Files of cases, or folders of them.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="CASES", help="Files of cases, or folders of them.")
+    ] = None,
     policies: Policies = None,
+    on_host: Annotated[
+        bool, typer.Option("--host", help="Try what policies must refuse, on this host; CASES: a folder of scenarios.")
+    ] = False,
+    only: Annotated[str, typer.Option("--only", metavar="TEXT", help="With --host: scenarios called so.")] = "",
     json: Json = False,
 ) -> int:
     """Decide the cases in files and compare.
 
-    Exits 1 if one isn't decided as expected.
+    Exits 1 if one isn't decided as expected. With --host, agents really try what they must not, in a folder of their
+    own and beside the policies in force; the daemon has to run.
     """
     from hostwarden.cli import policyfiles
     from hostwarden.policy.cases import run_cases
 
     options = globals_of(context, json)
+    if on_host:
+        return _on_host(options, files or [], only)
+    if not files:
+        raise CliError("missing argument 'CASES'", "see `hostwarden policy test --help`", Code.INVALID)
     with policyfiles.mistakes_shown(options):
         cases = _cases(files)
         results = run_cases(_in_force(options, policies), cases)
@@ -123,6 +134,14 @@ def test(
 
 
 later.add(app, later.POLICY_COMMANDS, "policy ")
+
+
+def _on_host(options: Globals, folders: list[Path], only: str) -> int:
+    from hostwarden.cli.hosttest import test_host
+
+    if len(folders) > 1:
+        raise typer.BadParameter("expected one folder of scenarios at most", param_hint="CASES")
+    return test_host(options, folders[0] if folders else None, only)
 
 
 def _in_force(options: Globals, paths: list[Path] | None) -> "tuple[Policy, ...]":
