@@ -1,18 +1,29 @@
-"""The kernel's half, adopted if it is pinned already, else loaded by a process that ends again."""
+"""The kernel's half, adopted if it is pinned already, else loaded by a process that ends again: the best tier first,
+and the first that is proven stays.
+"""
 
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hostwarden.policy.words import Action, Verdict
+from hostwarden.daemon import tiers
+from hostwarden.daemon.proofs import Proof
+from hostwarden.daemon.tiers import Choice
+from hostwarden.policy.words import Action, Tier, Verdict
 from hostwarden.probes import pins, source
 
 LOADER = "hostwarden.probes.loader"
-LOADER_TIMEOUT_S = 120
-DIGEST = "digest"  # in state_dir: what the pinned programs were made from
+LOADER_TIMEOUT_S = 600  # an emulated guest compiles for half a minute, and more under load
+NOTE = "digest"  # in state_dir: what the pinned programs were made from, and for which tiers
+OFF = "run `hostwardend --off` (agents end their protection), then start again"
+log = logging.getLogger("hostwardend")
+
+Prove = Callable[[pins.Kernel, Tier], list[Proof]]
 
 
 class AttachError(Exception):
@@ -24,47 +35,141 @@ class AttachError(Exception):
 
 
 @dataclass(frozen=True)
+class Job:
+    """Where the kernel's half goes, and what it is made from. ``allowed`` are the tiers of the configuration."""
+
+    bpffs: Path
+    cgroup: Path
+    cache: Path
+    state_dir: Path
+    defines: dict[str, int]
+    allowed: tuple[Tier, ...] = tuple(Tier)
+
+
+@dataclass(frozen=True)
 class Attached:
-    """``adopted``: the pins were there, with everything in them; nothing was compiled."""
+    """``adopted``: the pins were there, with everything in them; nothing was compiled, and nothing proven yet."""
 
     kernel: pins.Kernel
     adopted: bool
+    choice: Choice
+    proofs: Sequence[Proof] = ()
 
 
-def attach(
-    bpffs: Path, cgroup: Path, cache: Path, state_dir: Path, defines: dict[str, int], lock: Callable[[], None]
-) -> Attached:
+@dataclass(frozen=True)
+class Note:
+    """What is remembered beside the pins, so that adopting them needs no guess."""
+
+    digest: str
+    first: Tier
+    declined: dict[Tier, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Raises OSError."""
+        declined = {str(tier): why for tier, why in self.declined.items()}
+        path.write_text(json.dumps({"digest": self.digest, "first": str(self.first), "declined": declined}) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Note | None":
+        """None: there is none that we understand."""
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+            declined = {Tier[tier.upper()]: str(why) for tier, why in found["declined"].items()}
+            return cls(found["digest"], Tier[found["first"].upper()], declined)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def attach(job: Job, lock: Callable[[], None], prove: Prove) -> Attached:
     """Adopt or load. ``lock`` is called once the bpffs is there, before anything on it is touched.
 
-    Raises AttachError; then nothing new is pinned, and what was pinned still is.
+    ``prove`` tries what must be refused on what was just loaded; a tier of whose promises nothing is kept makes room
+    for the next. Raises AttachError; then nothing new is pinned, and what was pinned still is.
     """
     try:
-        pins.mount_bpffs(bpffs)
+        pins.mount_bpffs(job.bpffs)
     except pins.BpffsError as error:
         raise AttachError(str(error), "mount one: mount -t bpf bpf /sys/fs/bpf, or choose another bpffs_dir") from error
     lock()
-    digest, note = source.digest(defines), state_dir / DIGEST
-    if not pins.is_empty(bpffs):
-        known = note.read_text().strip() if note.exists() else ""
-        if not pins.is_complete(bpffs):
-            raise AttachError(f"{bpffs} holds only a part of our pins", "run `hostwardend --off`, then start again")
-        if known != digest:
-            raise AttachError(
-                f"{bpffs} holds the probes of another version or configuration",
-                "run `hostwardend --off` (agents end their protection), then start again; upgrades in place come later",
-            )
-        return Attached(pins.Kernel(bpffs, len(Action), len(Verdict)), adopted=True)
-    _load(bpffs, cgroup, cache, defines)
-    note.write_text(digest + "\n")
-    return Attached(pins.Kernel(bpffs, len(Action), len(Verdict)), adopted=False)
+    return _load_best(job, prove) if pins.is_empty(job.bpffs) else _adopt(job)
 
 
-def _load(bpffs: Path, cgroup: Path, cache: Path, defines: dict[str, int]) -> None:
-    job = {"bpffs": str(bpffs), "cgroup": str(cgroup), "cache": str(cache), "defines": defines}
+def pinned_tiers(state_dir: Path) -> list[str] | None:
+    """For which tiers the programs were pinned, as the loader knows them; None if nobody noted it."""
+    note = Note.read(state_dir / NOTE)
+    return Choice(note.first, note.declined).names if note else None
+
+
+def _adopt(job: Job) -> Attached:
+    note = Note.read(job.state_dir / NOTE)
+    if note is None or note.digest != source.digest(job.defines):
+        raise AttachError(
+            f"{job.bpffs} holds the probes of another version or configuration", f"{OFF}; upgrades in place come later"
+        )
+    choice = Choice(note.first, note.declined)
+    if note.first not in job.allowed:
+        raise AttachError(f"{job.bpffs} holds probes for the tier {note.first}, which daemon.tiers leaves out", OFF)
+    if not pins.is_complete(job.bpffs, choice.names):
+        raise AttachError(f"{job.bpffs} holds only a part of our pins", "run `hostwardend --off`, then start again")
+    return Attached(_open(job, choice), adopted=True, choice=choice)
+
+
+def _load_best(job: Job, prove: Prove) -> Attached:
+    declined = tiers.left_out(job.allowed)
+    wanted = tiers.candidates(job.allowed)
+    failure: AttachError | None = None
+    for tier in wanted:
+        choice = Choice(tier, dict(declined))
+        why = tiers.why_not(tier)
+        if why is None:
+            try:
+                _load(job, choice)
+            except AttachError as error:
+                failure, why = error, f"its programs can't be loaded: {error}"
+            else:
+                kernel = _open(job, choice)
+                proofs = prove(kernel, tier)
+                if _is_there(proofs, tier) or tier is wanted[-1]:
+                    Note(source.digest(job.defines), tier, dict(declined)).write(job.state_dir / NOTE)
+                    return Attached(kernel, adopted=False, choice=choice, proofs=proofs)
+                kernel.close()
+                pins.clear(job.bpffs)
+                why = "its programs attach, but aren't called: " + "; ".join(_unkept(proofs, tier)[:1])
+        log.info("tier %s: %s", tier, why)
+        declined[tier] = why
+    if failure:
+        raise failure
+    reasons = "; ".join(f"{tier}: {why}" for tier, why in declined.items())
+    raise AttachError(f"no tier that daemon.tiers allows can be had here: {reasons}", "allow the tier signal")
+
+
+def _is_there(proofs: Collection[Proof], tier: Tier) -> bool:
+    """Whether anything of what a tier promises was seen. A tier that keeps a part of its promises is there, and what is
+    missing keeps the daemon from being ready: to go on with a weaker one would hide it.
+    """
+    return any(proof.proven for proof in proofs if proof.tier is tier)
+
+
+def _unkept(proofs: Collection[Proof], tier: Tier) -> list[str]:
+    return [f"{proof.what}: {proof.seen}" for proof in proofs if proof.tier is tier and not proof.proven]
+
+
+def _open(job: Job, choice: Choice) -> pins.Kernel:
+    return pins.Kernel(job.bpffs, len(Action), len(Verdict), choice.names)
+
+
+def _load(job: Job, choice: Choice) -> None:
+    told = {
+        "bpffs": str(job.bpffs),
+        "cgroup": str(job.cgroup),
+        "cache": str(job.cache),
+        "defines": job.defines,
+        "tiers": choice.names,
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-m", LOADER],
-            input=json.dumps(job),
+            input=json.dumps(told),
             capture_output=True,
             text=True,
             timeout=LOADER_TIMEOUT_S,

@@ -1,16 +1,17 @@
 """Everything that is read from files, together: all of it is in force, or nothing of it."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hostwarden.daemon import policies
 from hostwarden.daemon.agentsd import AgentSpec, read_agents
+from hostwarden.daemon.builtin import NAME as BUILT_IN
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.generations import PolicyProblem
 from hostwarden.policy.model import Policy
-from hostwarden.policy.source import PolicyErrors
-from hostwarden.policy.words import FILE_ACTIONS, Action, Mode, Verdict
+from hostwarden.policy.source import PolicyError, PolicyErrors
+from hostwarden.policy.words import Action, Mode, Tier, Verdict
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ def read_intake(settings: Settings) -> Intake:
     specs: tuple[AgentSpec, ...] = ()
     try:
         found = policies.read(settings.daemon.policy_dir)
+        errors += [
+            PolicyError(
+                policy.file, *policy.places["policy"], f"policy {BUILT_IN} is the warden's own, expected another name"
+            )
+            for policy in found
+            if policy.name == BUILT_IN
+        ]
     except PolicyErrors as error:
         errors += error.errors
     try:
@@ -39,22 +47,26 @@ def read_intake(settings: Settings) -> Intake:
     return Intake(found, specs)
 
 
-def check_refusable(intake: Intake, deny: str) -> None:
-    """deny_without_lsm = "refuse": no policy may say `deny` where the tier can't refuse. Raises PolicyProblem."""
+def check_refusable(intake: Intake, deny: str, tiers: Mapping[Action, Tier]) -> None:
+    """deny_without_lsm = "refuse": no policy may say `deny` where the tier can't refuse. Raises PolicyProblem.
+
+    ``tiers``: what this host promises for each action.
+    """
     if deny != "refuse":
         return
     for policy in intake.policies:
         if policy.mode is not Mode.ENFORCE:
             continue
-        rules = [rule.location for rule in policy.rules if rule.verdict is Verdict.DENY and _on_files(rule.actions)]
-        if _on_files([action for action, verdict in policy.otherwise.items() if verdict is Verdict.DENY]):
+        rules = [
+            rule.location
+            for rule in policy.rules
+            if rule.verdict is Verdict.DENY and any(tiers.get(action) is Tier.SIGNAL for action in rule.actions)
+        ]
+        denied = [action for action, verdict in policy.otherwise.items() if verdict is Verdict.DENY]
+        if any(tiers.get(action) is Tier.SIGNAL for action in denied):
             rules.append(f"{policy.file}: otherwise")
         if rules:
             raise PolicyProblem(
-                f"{rules[0]}: `deny` of a file action can only kill on this host, and deny_without_lsm is refuse:"
+                f"{rules[0]}: `deny` of such an action can only kill on this host, and deny_without_lsm is refuse:"
                 " write `kill`, or set deny_without_lsm to kill or audit"
             )
-
-
-def _on_files(actions: Iterable[Action]) -> bool:
-    return any(action in FILE_ACTIONS for action in actions)

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 
+from hostwarden.daemon.attach import pinned_tiers
 from hostwarden.daemon.cgroups import CgroupError, Cgroups, find_v2
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.lock import Busy, LockProblem, Locks
@@ -56,9 +57,10 @@ def _remove_cgroups(settings: Settings) -> None:
 
 def _agent_of_asker(settings: Settings) -> int | None:
     """The first of this process and its ancestors that is a member."""
-    if not pins.is_complete(settings.daemon.bpffs_dir):
+    pinned = pinned_tiers(settings.daemon.state_dir)
+    if pinned is None or not pins.is_complete(settings.daemon.bpffs_dir, pinned):
         return None
-    kernel = pins.Kernel(settings.daemon.bpffs_dir, len(Action), len(Verdict))
+    kernel = pins.Kernel(settings.daemon.bpffs_dir, len(Action), len(Verdict), pinned)
     try:
         mine = [os.getpid(), *ancestors(os.getpid())]
         return next((pid for pid in mine if kernel.process(pid) is not None), None)

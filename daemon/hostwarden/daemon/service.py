@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from hostwarden.daemon import cgroups
+from hostwarden.daemon import cgroups, tiers
 from hostwarden.daemon.acts import Identity, body
-from hostwarden.daemon.attach import Attached, attach
+from hostwarden.daemon.attach import Attached, Job, attach
 from hostwarden.daemon.clock import Clock
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.defines import defines
@@ -27,12 +27,16 @@ from hostwarden.daemon.lock import Busy, LockProblem, Locks
 from hostwarden.daemon.losses import recorded_losses
 from hostwarden.daemon.mounts import MountError, MountWatch, read_mounts
 from hostwarden.daemon.processes import ProcessTable
+from hostwarden.daemon.proofs import Proof
 from hostwarden.daemon.recorder import TAIL_RECORDS, Recorder
+from hostwarden.daemon.rehearsal import rehearse
 from hostwarden.daemon.shown import describe_start
 from hostwarden.daemon.state import State, StateError, load, save
+from hostwarden.daemon.teach import Teacher
 from hostwarden.daemon.warden import Warden
 from hostwarden.policy.source import PolicyErrors
 from hostwarden.policy.words import Tier
+from hostwarden.probes.pins import Kernel
 from hostwarden.probes.rings import Ring, RingError, size_of
 from hostwarden.records.key import load_or_create
 from hostwarden.records.reader import LogCursor, last_lines
@@ -63,11 +67,9 @@ class StartError(Exception):
 def serve(settings: Settings) -> None:
     """Run until told to stop. Raises StartError, AttachError, PolicyErrors, PolicyProblem, all before readiness."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept for when we can obey it, not our death
-    missing = [str(tier) for tier in (Tier.SIGNAL, Tier.CGROUP) if tier not in settings.daemon.tiers]
-    if missing:
-        raise StartError(
-            f"daemon.tiers leaves out {' and '.join(missing)}", "this version has these two, and needs both"
-        )
+    if Tier.CGROUP not in settings.daemon.tiers or not tiers.candidates(settings.daemon.tiers):
+        firsts = ", ".join(map(str, tiers.BEST_FIRST))
+        raise StartError("daemon.tiers leaves out what is needed", f"expected cgroup, and at least one of {firsts}")
     intake = read_intake(settings)  # first, so that a bad policy changes nothing
     with ExitStack() as stack:
         try:
@@ -96,6 +98,7 @@ class Daemon:
         locks.take(state_dir)
         state = load(state_dir)
         cgroup = cgroups.find_v2(read_mounts())
+        self._teacher = Teacher()
         attached = self._attach(cgroup, locks)
         stack.callback(attached.kernel.close)
         if not attached.adopted:
@@ -104,7 +107,7 @@ class Daemon:
         self._identity = Identity.of_this_host()
         self._watch = MountWatch()  # before the table is read: no change is missed
         stack.callback(self._watch.close)
-        self.warden = Warden(settings, attached, cgroup, state, self._identity)
+        self.warden = Warden(settings, attached, cgroup, state, self._identity, self._teacher)
         self._begin(attached, state, intake)
         locks.verify()
         self._ask = {"stop": False, "reload": False}
@@ -115,10 +118,13 @@ class Daemon:
     def _attach(self, cgroup: Path, locks: Locks) -> Attached:
         daemon = self._settings.daemon
         flags = defines(daemon.denials_ring_kib, daemon.events_ring_kib)
-        attached = attach(
-            daemon.bpffs_dir, cgroup, daemon.cache_dir, daemon.state_dir, flags, lambda: locks.take(daemon.bpffs_dir)
-        )
-        log.info("probes %s", "adopted" if attached.adopted else "loaded")
+        job = Job(daemon.bpffs_dir, cgroup, daemon.cache_dir, daemon.state_dir, flags, daemon.tiers)
+
+        def prove(kernel: Kernel, first: Tier) -> list[Proof]:
+            return rehearse(kernel, first, daemon.state_dir, self._teacher, daemon.deny_without_lsm == "kill")
+
+        attached = attach(job, lambda: locks.take(daemon.bpffs_dir), prove)
+        log.info("probes %s, tier %s", "adopted" if attached.adopted else "loaded", attached.choice.first)
         return attached
 
     def _begin(self, attached: Attached, state: State, intake: Intake) -> None:
@@ -142,6 +148,7 @@ class Daemon:
             state.instance,
             on_synced=self._synced,
             on_shared=lambda event: warden.shared_table(event.start),
+            on_freeze=warden.freeze_at,
         )
         self._recorder, self._writer, self._key, self._enricher = recorder, writer, key, enricher
         warden.recorder, warden.log = recorder, writer
@@ -198,7 +205,7 @@ class Daemon:
         """A tier that isn't proven is no readiness (design section 5): systemd hears nothing, people hear which."""
         unproven = [proof for proof in self.warden.proofs if not proof.proven]
         for proof in unproven:
-            log.error("not ready: %s isn't proven to be refused by %s: %s", proof.action, proof.tier, proof.seen)
+            log.error("not ready: %s isn't proven to be refused by %s: %s", proof.what, proof.tier, proof.seen)
         if not unproven:
             sd_notify("READY=1")
             tiers = ", ".join(f"{action} {tier}" for action, tier in self.warden.tiers().items())
@@ -208,6 +215,7 @@ class Daemon:
 
     def _turn(self) -> None:
         self._recorder.drain()
+        self.warden.settle()
         self._recorder.account(self.warden.counts)
         if self._watch.changed():
             self._mounts_due = self._mounts_due or Clock.boot_ns() + MOUNTS_NS

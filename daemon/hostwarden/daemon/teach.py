@@ -1,4 +1,5 @@
-"""Shows the kernel's half every superblock of the host: it learns their addresses when we open their mount points.
+"""Shows the kernel's half every superblock of the host: it learns their addresses when we open their mount points and
+ask for their attributes (which of the two depends on the tier; no system call tells an address).
 
 Nothing is read through such a descriptor (O_PATH), an automount point is not triggered (open(2): without O_DIRECTORY
 it isn't, and files can be mount points too), and nobody is waited for: a file server that is gone would stop the daemon
@@ -6,19 +7,25 @@ in the middle of the path's lookup, so what asks a server, or lies below it, is 
 hang.
 """
 
+import ctypes
 import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hostwarden.daemon.mounts import MountPoint, visible_ids
+from hostwarden.daemon.mounts import MountPoint, read_mounts, visible_ids
+from hostwarden.probes import bpf
+from hostwarden.probes.pins import Kernel
 from hostwarden.records.model import printable
 
 MAX_STUCK = 32  # threads that wait for servers that don't answer
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3"}
 _USER_SPACE = {"autofs", "fuse", "fuseblk", "virtiofs"}
 _ASK_SOMEBODY = _NETWORK | _USER_SPACE
+# statx(2): of the descriptor itself; what is cached will do, so that no server is asked; no automount.
+_STATX_FLAGS = 0x1000 | 0x4000 | 0x800
+_STATX_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,20 @@ class Teacher:
         return [Untaught(printable(path), reason) for path, reason in reasons if reason]
 
 
+def learn(kernel: Kernel, teacher: Teacher) -> tuple[dict[int, int], list[Untaught]]:
+    """dev → address of each superblock that the host's mounts show, and the mount points that can't be opened."""
+    taught = kernel.maps["taught"]
+    for key in bpf.keys(taught, 8):
+        bpf.delete(taught, key)
+    with kernel.teaching():
+        untaught = teacher.teach(read_mounts())
+    found = {key: bpf.lookup(taught, key, 8) for key in bpf.keys(taught, 8)}
+    addresses = {
+        int.from_bytes(key, "little"): int.from_bytes(address, "little") for key, address in found.items() if address
+    }
+    return addresses, untaught
+
+
 def _answer(mount: MountPoint, answers: dict[int, str | None]) -> None:
     answers[mount.id] = _open(mount.mount)
 
@@ -79,9 +100,13 @@ def _answer(mount: MountPoint, answers: dict[int, str | None]) -> None:
 def _open(path: bytes) -> str | None:
     """Why the mount point can't be opened, None if it was."""
     try:
-        os.close(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         return error.strerror
+    try:
+        bpf.libc.statx(fd, b"", _STATX_FLAGS, 0, ctypes.create_string_buffer(_STATX_BYTES))
+    finally:
+        os.close(fd)
     return None
 
 
