@@ -90,12 +90,21 @@ class Handlers:
         timeout = min(request.timeout_s or DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S)
         with _translated():
             result = self._warden.kill(labels, timeout, peer)
-        return pb.KillReply(killed=len(result.killed), agents=result.agents, left=sorted(result.left))
+        return pb.KillReply(killed=len(result.done), agents=result.agents, left=sorted(result.left))
+
+    def freeze(self, request: pb.FreezeRequest, peer: Peer, call: Call) -> pb.FreezeReply:
+        """Every process of every agent that carries the labels stands still; new ones are refused until release."""
+        labels = _labels(request.labels)
+        timeout = min(request.timeout_s or DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S)
+        with _translated():
+            result = self._warden.freeze(labels, timeout, peer)
+        return pb.FreezeReply(frozen=len(result.done), agents=result.agents, left=sorted(result.left))
 
     def release(self, request: pb.ReleaseRequest, peer: Peer, call: Call) -> pb.ReleaseReply:
-        """What `kill` shut may start again."""
+        """What `kill` shut may start again; what is frozen goes on."""
+        labels = dict(request.labels) if request.agent else _labels(request.labels)
         with _translated():
-            return pb.ReleaseReply(agents=self._warden.release(_labels(request.labels), peer))
+            return pb.ReleaseReply(agents=self._warden.release(labels, request.agent, peer))
 
     def reload(self, request: pb.ReloadRequest, peer: Peer, call: Call) -> pb.ReloadReply:
         """Policies and agents read again, all or nothing."""

@@ -1,17 +1,21 @@
-"""Kill and release by label: complete, at once, and against a fork bomb.
+"""Ends, stops and lets go all members of agents: complete, at once, and against a fork bomb.
 
 Order (measured, kernel-facts): the agents' rows say *killed*, so every fork, exec and connect of a member ends it from
 now on; the gate is raised, so every return to user space does; `cgroup.kill` where the cgroup is ours; then the map of
 members is swept with SIGKILL at real-time priority until it holds none (at normal priority a fork bomb starves the
 killer). "None left" is the map's word: zombies wait for their parents.
+
+To stop them is the same with SIGSTOP, where they aren't in a cgroup that is frozen as a whole: rows that say *frozen*
+make the kernel's half stop whoever acts, so that a fork under way escapes no longer than to its child's first act.
 """
 
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from hostwarden.probes import layout
 from hostwarden.probes.pins import Kernel
@@ -65,8 +69,66 @@ def sweep(kernel: Kernel, agent_ids: Collection[int], timeout_s: float) -> Sweep
     return Sweep(frozenset(killed - left), frozenset(left))
 
 
+def stop(
+    kernel: Kernel, agent_ids: Collection[int], timeout_s: float, held: Callable[[], Collection[int]]
+) -> tuple[set[int], set[int]]:
+    """Stop every member of these agents but those that are ``held`` already, by their cgroups.
+
+    Until all are, or the time is over: pids that stand still, pids that don't.
+    """
+    ends = time.monotonic() + timeout_s
+    with real_time():
+        while True:
+            pids = members_of(kernel, agent_ids)
+            moving = {pid for pid in pids.difference(held()) if not is_stopped(pid)}
+            for pid in moving:
+                signal_member(kernel, pid, agent_ids, signal.SIGSTOP)
+            if not moving or time.monotonic() > ends:
+                return pids - moving, moving
+            time.sleep(PAUSE_S)
+
+
+def let_go(kernel: Kernel, agent_ids: Collection[int], timeout_s: float) -> None:
+    """Let every member of these agents go on; their rows don't say *frozen* any more.
+
+    A program that read the row before may send its SIGSTOP behind our first SIGCONT: so until none is stopped.
+    """
+    ends = time.monotonic() + timeout_s
+    stopped = members_of(kernel, agent_ids)  # all: a stop may also be on its way to who is in a frozen cgroup
+    while stopped:
+        for pid in stopped:
+            signal_member(kernel, pid, agent_ids, signal.SIGCONT)
+        if time.monotonic() > ends:
+            break
+        time.sleep(PAUSE_S)
+        stopped = {pid for pid in members_of(kernel, agent_ids) if is_stopped(pid)}
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs: all stopped, traced or ended; or it is gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return True
+    return all(_state(thread) in b"TtZX" for thread in threads)
+
+
+def _state(thread: Path) -> bytes:
+    """A letter of man 5 proc_pid_stat; Z for a thread that is gone."""
+    try:
+        data = (thread / "stat").read_bytes()
+    except OSError:
+        return b"Z"
+    return data[data.rfind(b")") + 2 :][:1]
+
+
 def end_member(kernel: Kernel, pid: int, agent_ids: Collection[int]) -> None:
-    """SIGKILL, through a pidfd: the process that the map means, not one that got its pid."""
+    """SIGKILL to a member."""
+    signal_member(kernel, pid, agent_ids, signal.SIGKILL)
+
+
+def signal_member(kernel: Kernel, pid: int, agent_ids: Collection[int], number: signal.Signals) -> None:
+    """A signal through a pidfd: to the process that the map means, not to one that got its pid."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -82,7 +144,7 @@ def end_member(kernel: Kernel, pid: int, agent_ids: Collection[int]) -> None:
         member = kernel.process(pid)
         if member and member.agent in agent_ids:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostwarden.daemon.protect import read_stat, tree
 from hostwarden.daemon.registry import Agent, AgentProblem
+from hostwarden.probes import layout
 from hostwarden.probes.pins import Kernel, Member
 
 MAX_ROUNDS = 50
@@ -38,6 +39,17 @@ def mark(kernel: Kernel, pid: int, agent: Agent, start_ticks: int | None = None)
             return False
         return True
     return False
+
+
+def mark_warden(kernel: Kernel) -> None:
+    """Our opens teach the kernel's half which superblock is which (probes/…/teach.h), and we are nobody's agent."""
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        kernel.mark_thread(pidfd, Member(0, 0, 0, layout.MEMBER_WARDEN))
+        # A glob of agents.d that names our interpreter has made us an agent at exec: never the warden.
+        kernel.forget_process(os.getpid())
+    finally:
+        os.close(pidfd)
 
 
 def check_child(pid: int, start_ticks: int, asker: tuple[int, int]) -> None:

@@ -3,11 +3,24 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from hostwarden.daemon.registry import Agent, Registry
 from hostwarden.daemon.state import StartedAgent, State, StateError, save
 
 log = logging.getLogger("hostwardend")
+
+
+class Shut(Protocol):
+    """Label sets that may not start or go on: those that were killed, and those that were frozen."""
+
+    @property
+    def blocked(self) -> Sequence[Mapping[str, str]]:
+        """By `kill`."""
+
+    @property
+    def frozen(self) -> Sequence[Mapping[str, str]]:
+        """By `freeze`."""
 
 
 class Memory:
@@ -17,14 +30,15 @@ class Memory:
         self._state_dir, self.state = state_dir, state
         self.is_unsaved = False  # the disk had no space for what is in force
 
-    def save(self, blocked: Sequence[Mapping[str, str]], registry: Registry, generation: int) -> None:
+    def save(self, shut: Shut, registry: Registry, generation: int) -> None:
         """Write it down, as far as the disk has space.
 
         A full disk must not keep anybody from killing an agent: it is said once, and tried again until it works.
         """
         self.state = self.state.model_copy(
             update={
-                "blocked": tuple(dict(block) for block in blocked),
+                "blocked": tuple(map(dict, shut.blocked)),
+                "frozen": tuple(map(dict, shut.frozen)),
                 "incarnations": registry.incarnation,
                 "generation": generation,
                 "agents": tuple(_to_remember(agent) for agent in registry),

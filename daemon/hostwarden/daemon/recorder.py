@@ -26,6 +26,7 @@ from hostwarden.daemon.clock import Clock
 from hostwarden.daemon.enrich import Enricher
 from hostwarden.daemon.losses import Ledger
 from hostwarden.daemon.processes import ProcessTable
+from hostwarden.policy.words import Verdict
 from hostwarden.probes.layout import (
     EVENT,
     EVENT_HEADER,
@@ -54,7 +55,7 @@ TAIL_RECORDS = 2 * READ_BYTES // (RECORD_HEADER + EVENT_HEADER) + MAX_ACTS + 2
 _log = logging.getLogger(__name__)
 
 RINGS = ("denials", "events")  # in the order in which they are read
-_KIND_AT = 56  # of layout.EVENT; kinds fit in the low byte
+_KIND_AT, _ENFORCED_AT = 64, 89  # of layout.EVENT; kinds fit in the low byte
 
 
 class Log(Protocol):
@@ -102,11 +103,12 @@ class Recorder:
         *,
         on_synced: Callable[[int], None] = lambda sequence: None,
         on_shared: Callable[[Event], None] = lambda event: None,
+        on_freeze: Callable[[Event], None] = lambda event: None,
     ) -> None:
         """``rings``: denials, events. ``instance`` names their maps: another one when they are made anew."""
         self._log, self._rings, self._enricher, self._table, self._clock = log, rings, enricher, table, clock
         self._identity, self.ledger = identity, Ledger(instance)
-        self._on_synced, self._on_shared = on_synced, on_shared
+        self._on_synced, self._on_shared, self._on_freeze = on_synced, on_shared, on_freeze
         self._prefixes = tuple(f"{name}@{instance}:" for name in RINGS)
         self._names = tuple(orjson.dumps(prefix)[1:-1] for prefix in self._prefixes)
         self._recorded = [-1, -1]  # last position of each ring that an earlier daemon has put in the log
@@ -241,6 +243,8 @@ class Recorder:
                 if raw[_KIND_AT] != KIND_ACTION:
                     self._lifecycle(raw)
                     continue
+                if raw[_ENFORCED_AT] == Verdict.FREEZE:
+                    self._on_freeze(Event._make(EVENT.unpack_from(raw)))
                 if position <= recorded[index]:
                     self._enricher.relearn(raw)
                     continue

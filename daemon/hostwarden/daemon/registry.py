@@ -34,6 +34,7 @@ class Agent:
     profile: int
     standing: bool = False  # named in agents.d: its slot is never freed
     killed: bool = False  # by label, and not released
+    frozen: bool = False  # by label, by name or by a verdict, and not released
     uid: int = 0  # who started it
     cgroup: str | None = None
     ancestors: tuple[Labels, ...] = ()  # labels of the agent that started this one, of the one that started that, …
@@ -51,7 +52,7 @@ class Agent:
     @property
     def state(self) -> int:
         """AGENT_* for the kernel."""
-        return layout.AGENT_KILLED if self.killed else 0
+        return (layout.AGENT_KILLED if self.killed else 0) | (layout.AGENT_FROZEN if self.frozen else 0)
 
 
 @dataclass
@@ -114,7 +115,14 @@ class Registry:
         self.write(agent)
 
     def write(self, agent: Agent) -> None:
-        """Tell the kernel."""
+        """Tell the kernel. It freezes by itself, at a verdict: what it says of that is learned, not overwritten."""
+        agent_id, _, state = self.kernel.agent(agent.slot)
+        agent.frozen = agent.frozen or bool(agent_id == agent.id and state & layout.AGENT_FROZEN)
+        self.kernel.set_agent(agent.slot, agent.id, agent.profile, agent.state)
+
+    def thaw(self, agent: Agent) -> None:
+        """Tell the kernel that a frozen agent may go on."""
+        agent.frozen = False
         self.kernel.set_agent(agent.slot, agent.id, agent.profile, agent.state)
 
     def free(self, agent: Agent) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hostwarden.daemon.intake import Intake
+from hostwarden.daemon.registry import Agent
 from hostwarden.policy.words import Action
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def status(warden: "Warden") -> dict[str, Any]:
     return {
         "ready": warden.ready and all(proof.proven for proof in warden.proofs),
         "tiers": {str(action): str(tier) for action, tier in warden.tiers().items()},
+        "unjudged": sum(warden.misses.values()),
         "lost": warden.recorder.ledger.total,
         "sequence": warden.log.last_sequence,
         "synced": warden.synced,
@@ -27,7 +29,8 @@ def status(warden: "Warden") -> dict[str, Any]:
         "generation": warden.generations.number,
         "policies": [policy.name for policy in warden.generations.pool.policies],
         "agents": len(warden.registry.by_name),
-        "blocked": warden.blocked,
+        "blocked": warden.stops.blocked,
+        "frozen": warden.stops.frozen,
         "policy_dir": str(warden.config.daemon.policy_dir),
         "state_dir": str(warden.config.daemon.state_dir),
         "log_full": warden.log_full,
@@ -44,13 +47,13 @@ def agents(warden: "Warden") -> Iterator[dict[str, Any]]:
         pids.setdefault(member.agent, []).append(pid)
     for agent in warden.registry:
         mine = sorted(pids.get(agent.id, []))
-        if not mine and not agent.standing and not agent.killed:
+        if not (mine or agent.standing or agent.killed or agent.frozen):
             continue
         counts = warden.kernel.counts(agent.slot)
         yield {
             "agent": agent.name,
             "labels": agent.labels,
-            "state": "killed" if agent.killed else "running" if mine else "waiting",
+            "state": _state(agent, bool(mine)),
             "processes": len(mine),
             "pids": mine[:100],
             "actions": {str(action): counts.seen[action] for action in Action},
@@ -58,6 +61,14 @@ def agents(warden: "Warden") -> Iterator[dict[str, Any]]:
             "denied": counts.denied,
             "lost": sum(map(sum, counts.lost)),
         }
+
+
+def _state(agent: Agent, is_alive: bool) -> str:
+    if agent.killed:
+        return "killed"
+    if agent.frozen:
+        return "frozen"
+    return "running" if is_alive else "waiting"
 
 
 def describe_policies(warden: "Warden", intake: Intake, warnings: Sequence[str] = ()) -> dict[str, Any]:
@@ -78,5 +89,5 @@ def describe_start(warden: "Warden", intake: Intake, adopted: bool) -> dict[str,
         "adopted": adopted,
         "version": version("hostwarden"),
         "tiers": {str(action): str(tier) for action, tier in warden.tiers().items()},
-        "proofs": [f"{proof.action} {proof.tier}: {proof.seen}" for proof in warden.proofs],
+        "proofs": [f"{proof.what} {proof.tier}: {proof.seen}" for proof in warden.proofs],
     }

@@ -22,6 +22,7 @@ MAX_BLOCKS = 4096
 U32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 Text = Annotated[str, Field(max_length=64)]
 Labels = Annotated[dict[Text, Text], Field(max_length=32)]
+_IF_SET = Field(exclude_if=lambda value: not value)  # came later: a file that needs it not is the same as ever
 
 
 class StateError(Exception):
@@ -44,6 +45,7 @@ class StartedAgent(_Frozen):
     cgroup: str | None = None
     ancestors: Annotated[tuple[Labels, ...], Field(max_length=64)] = ()  # of agents that started it, nearest first
     standing: bool = False  # a file of agents.d names it, too
+    frozen: Annotated[bool, _IF_SET] = False  # by a verdict or by name, and not released
 
 
 class State(_Frozen):
@@ -55,6 +57,7 @@ class State(_Frozen):
     incarnations: U32 = 0  # the last that was given to a slot: ids of agents are never used again
     generation: U32 = 0  # of the tables that were put in force last
     instance: Text = ""  # names the pinned maps that slots and generation belong to
+    frozen: Annotated[tuple[Labels, ...], Field(max_length=MAX_BLOCKS), _IF_SET] = ()  # selectors, as in ``blocked``
 
 
 class _Head(BaseModel):

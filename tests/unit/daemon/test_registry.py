@@ -18,6 +18,9 @@ class Rows:
     def set_agent(self, slot: int, agent_id: int, profile: int, state: int) -> None:
         self.rows[slot] = (agent_id, profile, state)
 
+    def agent(self, slot: int) -> tuple[int, int, int]:
+        return self.rows.get(slot, (0, 0, 0))
+
     def clear_counts(self, slot: int) -> None:
         self.cleared.append(slot)
 
