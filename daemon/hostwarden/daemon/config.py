@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from hostwarden.daemon.files import FileProblem, read_regular
@@ -132,6 +132,12 @@ class Settings(_Table):
 
     daemon: DaemonSettings = DaemonSettings()
     collector: CollectorSettings = CollectorSettings()
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """The file itself; None where these are the defaults."""
+        return self._file
 
 
 def load(path: Path | None) -> Settings:
@@ -153,6 +159,7 @@ def load(path: Path | None) -> Settings:
         raise ConfigError([_line(path, detail) for detail in error.errors()]) from None
     if lines := list(_shared_folders(path, settings.daemon)):
         raise ConfigError(lines)
+    settings._file = path.absolute()
     return settings
 
 

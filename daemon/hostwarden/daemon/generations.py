@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hostwarden.daemon import kerneltables
+from hostwarden.daemon.builtin import enforced
 from hostwarden.daemon.mounts import Superblock, fresh_rows
 from hostwarden.daemon.protected import Scan, scan
 from hostwarden.policy.compile import CompileError, compile_profile
 from hostwarden.policy.model import Policy
-from hostwarden.policy.oracle import applicable
+from hostwarden.policy.oracle import applicable, record_mode
 from hostwarden.policy.places import host_paths
 from hostwarden.policy.tables import Place, Profile, Reason
 from hostwarden.policy.words import Mode, Verdict
@@ -67,6 +68,7 @@ class Pool:
     """Everything that the next generation is made of."""
 
     policies: tuple[Policy, ...] = ()
+    builtin: tuple[Policy, ...] = ()  # of every agent
     proof: tuple[Policy, ...] = ()
     selectors: tuple[Policy, ...] = ()
     superblocks: tuple[Superblock, ...] = ()
@@ -81,7 +83,10 @@ class Pool:
     def fingerprint(self) -> str:
         """Of everything that the tables are made from."""
         made_of = [
-            *(f"{policy.name}:{policy.digest}" for policy in (*self.policies, *self.proof, *self.selectors)),
+            *(
+                f"{policy.name}:{policy.digest}"
+                for policy in (*self.policies, *self.builtin, *self.proof, *self.selectors)
+            ),
             repr(sorted((sorted(map(sorted, lineage)), number) for lineage, number in self.profiles.items())),
             repr(self.superblocks),
             repr(sorted(self.addresses.items())),
@@ -140,7 +145,7 @@ class Generations:
             return self.pool.profiles[lineage]
         number = self._free_number()
         policies = self.pool.policies_of(lineage)
-        profile = self._compile(policies)
+        profile = self._compile(policies, self.pool.builtin)
         self._install(self.number & 1, number, profile, policies)
         self.pool.profiles[lineage] = number
         now = self._known[self.number]
@@ -180,7 +185,9 @@ class Generations:
         try:
             wanted = {0: pool.proof, 1: pool.selectors}
             wanted |= {n: pool.policies_of(lineage) for lineage, n in pool.profiles.items()}
-            profiles = {n: self._compile(policies) for n, policies in wanted.items()}
+            profiles = {
+                n: self._compile(policies, pool.builtin if n >= FIRST_PROFILE else ()) for n, policies in wanted.items()
+            }
             self._forget_bank(bank)
             self._install_rows(bank)
             for n, profile in profiles.items():
@@ -209,11 +216,17 @@ class Generations:
     def _rows(self) -> list[Sequence[Place]]:
         return [(), HOST_ROW, *(superblock.places for superblock in self.pool.superblocks)]
 
-    def _compile(self, policies: Sequence[Policy]) -> Profile:
-        key = tuple(f"{policy.name}:{policy.digest}" for policy in policies)
+    def _compile(self, policies: Sequence[Policy], builtin: Sequence[Policy] = ()) -> Profile:
+        key = tuple(f"{policy.name}:{policy.digest}" for policy in (*policies, *builtin))
         if key not in self._compiled:
             try:
-                self._compiled[key] = compile_profile(policies, self._rows()[1:])
+                profile = compile_profile((*policies, *builtin), self._rows()[1:])
+                # What is recorded, and what can't be judged and is refused, is the business of people's policies.
+                self._compiled[key] = replace(
+                    profile,
+                    record={action: record_mode(policies, action) for action in profile.record},
+                    enforced=enforced(policies),
+                )
             except CompileError as error:
                 names = ", ".join(policy.name for policy in policies)
                 raise PolicyProblem(f"policies {names}: {error}") from error

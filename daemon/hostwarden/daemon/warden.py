@@ -1,4 +1,4 @@
-"""The warden: everything that is decided outside the kernel, in one place, one caller at a time.
+"""The warden: everything that is decided outside the kernel, one caller at a time.
 
 It owns the kernel's tables, the agents, and what must be remembered. Handlers ask it from their threads, the loop from
 its own; records are handed to the recorder. Each of its acts is a record, refusals included.
@@ -9,13 +9,27 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from hostwarden.daemon import cgroups, hands, held, members, mounts, proofs, protect, selectors, shown
+from hostwarden.daemon import (
+    builtin,
+    cgroups,
+    hands,
+    held,
+    members,
+    misses,
+    mounts,
+    peek,
+    proofs,
+    protect,
+    selectors,
+    shown,
+    tiers,
+)
 from hostwarden.daemon.acts import Identity, body
 from hostwarden.daemon.agentsd import AgentSpec
 from hostwarden.daemon.attach import Attached
@@ -30,23 +44,24 @@ from hostwarden.daemon.registry import (
     Agent,
     AgentProblem,
     Registry,
-    carries,
     check_name,
     show_labels,
 )
 from hostwarden.daemon.state import State
-from hostwarden.daemon.teach import Teacher, Untaught
-from hostwarden.policy.check import check
+from hostwarden.daemon.stops import NOBODY, Stopped, Stops
+from hostwarden.daemon.teach import Teacher, Untaught, learn
+from hostwarden.policy.check import check, unreal
 from hostwarden.policy.source import PolicyErrors
-from hostwarden.policy.words import Action, Outcome, Tier, Verdict
-from hostwarden.probes import bpf, layout
-from hostwarden.probes.pins import Member
+from hostwarden.policy.words import POLICY_ACTIONS, Action, Outcome, Tier, Verdict
+from hostwarden.probes import layout
+from hostwarden.probes.layout import Event
 from hostwarden.records.writer import LogWriter
 from hostwarden.wire.roles import Peer
 from hostwarden.wire.uplink import Uplink
 
 SYNC_TIMEOUT_S = 5  # below the patience of those who ask (wire/client.py)
 FULL_TIMEOUT_S = 0.1
+VERDICT_S = 0.5  # for stopping an agent at a verdict: the kernel's half refuses all that it does meanwhile
 UNKNOWN = {"hostwarden": "unknown"}  # labels of agents that a daemon finds in the kernel and nowhere else
 log = logging.getLogger("hostwardend")
 
@@ -55,52 +70,54 @@ class NotReady(Exception):
     """The daemon can't do that now."""
 
 
-@dataclass(frozen=True)
-class Killed:
-    """What `kill` did."""
-
-    killed: frozenset[int]
-    left: frozenset[int]
-    agents: list[str]
-
-
 class Warden:
     """See the module."""
 
-    def __init__(self, settings: Settings, attached: Attached, cgroup: Path, state: State, identity: Identity) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        attached: Attached,
+        cgroup: Path,
+        state: State,
+        identity: Identity,
+        teacher: Teacher,
+    ) -> None:
         self.config, self.cgroup, self.identity = settings, cgroup, identity
-        self.kernel = attached.kernel
+        self.kernel, self.choice, self._adopted = attached.kernel, attached.choice, attached.adopted
         self.cgroups = cgroups.Cgroups(cgroup)
         self.recorder: Recorder  # set before begin()
         self._loop_thread = threading.get_ident()
-        self.proofs: list[proofs.Proof] = []
+        self.proofs = list(attached.proofs)
         self.ready = False
         self._stale_gate = 0
+        self.misses: dict[str, int] = {}  # program → how often the kernel has skipped it
         self.uplink: Uplink | None = None
         self.log: LogWriter  # set before begin()
         self._memory = Memory(settings.daemon.state_dir, state)
-        self.blocked = [dict(block) for block in state.blocked]
         self._lock = threading.RLock()
         self._specs: tuple[AgentSpec, ...] = ()
         self.generations = Generations(self.kernel, settings.daemon.state_dir)
         self.registry = Registry(self.kernel)
-        self._teacher = Teacher()
+        self.stops: Stops  # when the agents are known
+        self._to_freeze: dict[int, Event] = {}  # agent → the first event that says so
+        self._teacher = teacher
         self.untaught: list[Untaught] = []
-        self._proof_folder = proofs.prepare(settings.daemon.state_dir)
 
     # beginning
 
     def begin(self, intake: Intake) -> None:
         """Put everything in force and find who is a member. Raises PolicyProblem; then nothing has changed."""
         with self._lock:
-            self._mark_self()
+            members.mark_warden(self.kernel)
             self.registry.incarnation = self._memory.state.incarnations
             for known in self._memory.state.agents:
-                agent = remembered(known)
-                agent.killed = self._is_shut(agent)
-                self.registry.add(agent)
+                self.registry.add(remembered(known))
+            self.stops = Stops(self.kernel, self.registry, self.cgroups, self._memory.state, self._save)
+            for agent in self.registry:
+                self.stops.apply(agent)
+                self.registry.write(agent)
             self._keep_strangers()
-            pool = Pool(proof=(proofs.policy(self._proof_folder),))
+            pool = Pool(proof=(proofs.policy(self.config.daemon.state_dir),))
             named = [agent for agent in self.registry if agent.profile != NO_PROFILE]
             pool.profiles.update({agent.lineage: agent.profile for agent in named})
             self._put_in_force(intake, pool)
@@ -111,10 +128,13 @@ class Warden:
                     armed=self._memory.state.armed,
                     deny_is_kill=self.deny == "kill",
                     shown=self.config.daemon.argv_shown,
+                    warden=os.getpid(),
+                    capabilities=builtin.CAPABILITY_MASK,
                 )
             )
             self._seed()
-            self._prove()
+            if self._adopted:  # what was just loaded has been proven (attach.py)
+                self._prove()
             self._save()
 
     def _keep_strangers(self) -> None:
@@ -132,17 +152,9 @@ class Warden:
     def _prove(self) -> None:
         """By actions that must be refused: none can be while we are disarmed, so `arm` asks for it then."""
         if self._memory.state.armed:
-            self.proofs = proofs.prove(self.kernel, self._proof_folder, self.deny == "kill")
-
-    def _mark_self(self) -> None:
-        """Our opens teach the kernel which superblock is which (probes/…/teach.h)."""
-        pidfd = os.pidfd_open(os.getpid())
-        try:
-            self.kernel.mark_thread(pidfd, Member(0, 0, 0, layout.MEMBER_WARDEN))
-            # A glob of agents.d that names our interpreter has made us an agent at exec: never the warden.
-            self.kernel.forget_process(os.getpid())
-        finally:
-            os.close(pidfd)
+            self.proofs = proofs.prove(
+                self.kernel, self.config.daemon.state_dir, self.choice.first, self.deny == "kill"
+            )
 
     @property
     def deny(self) -> str:
@@ -150,18 +162,27 @@ class Warden:
         return self.config.daemon.deny_without_lsm
 
     def _put_in_force(self, intake: Intake, pool: Pool) -> int:
-        """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first."""
-        check_refusable(intake, self.deny)
+        """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first.
+
+        Raises PolicyErrors, PolicyProblem.
+        """
+        promised = tiers.promised(self.choice.first)
+        check_refusable(intake, self.deny, promised)
+        if errors := unreal(intake.policies, promised):
+            raise PolicyErrors(errors)
         try:
-            found = mounts.superblocks(mounts.read_mounts())[: mounts.MAX_ROWS]
+            table = mounts.read_mounts()
+            found = mounts.superblocks(table)[: mounts.MAX_ROWS]
         except mounts.MountError as error:
             raise PolicyProblem(str(error)) from error
+        addresses, self.untaught = learn(self.kernel, self._teacher)
         pool = replace(
             pool,
             policies=intake.policies,
+            builtin=(builtin.policy(self.config, table),),
             selectors=selectors.policy(intake.specs),
             superblocks=tuple(found),
-            addresses=self._teach(),
+            addresses=addresses,
         )
         fresh: list[Agent] = []
         try:
@@ -180,19 +201,6 @@ class Warden:
             self._settle(spec, pool)
         selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
         return self.generations.number
-
-    def _teach(self) -> dict[int, int]:
-        """dev → address of each superblock that the host's mounts show."""
-        taught = self.kernel.maps["taught"]
-        for key in bpf.keys(taught, 8):
-            bpf.delete(taught, key)
-        self.untaught = self._teacher.teach(mounts.read_mounts())
-        addresses = {}
-        for key in bpf.keys(taught, 8):
-            address = bpf.lookup(taught, key, 8)
-            if address:
-                addresses[int.from_bytes(key, "little")] = int.from_bytes(address, "little")
-        return addresses
 
     def _give_slot(self, spec: AgentSpec, pool: Pool) -> list[Agent]:
         """A place for an agent of agents.d, and a profile in ``pool``; the agent if it is new. Running ones stay as
@@ -214,7 +222,7 @@ class Warden:
         agent = self.registry.by_name[spec.name]
         agent.standing, agent.labels = True, dict(spec.labels)
         agent.profile = pool.profiles[frozenset(spec.labels.items()),]
-        agent.killed = agent.killed or self._is_blocked(agent.labels)
+        self.stops.apply(agent)
         self.registry.write(agent)
 
     def _seed(self) -> int:
@@ -269,12 +277,7 @@ class Warden:
         agent.cgroup = str(folder)
 
     def _agent_for(self, name: str, labels: dict[str, str], lineage: Lineage, peer: Peer) -> tuple[Agent, bool]:
-        blocked = self._blocking(labels)
-        if blocked is not None:
-            raise AgentProblem(
-                f"agents with {show_labels(blocked)} were ended and may not start again",
-                "a responder lets them: hostwarden release --label " + show_labels(blocked).replace(",", " --label "),
-            )
+        self.stops.check_start(labels, self.registry.by_name.get(name))
         agent = self.registry.running(name, labels)
         if agent:
             if agent.lineage != lineage:
@@ -308,52 +311,57 @@ class Warden:
         self._record("adopt", peer, agent=agent, target=None, detail={"pids": pids[:1000], "held": open_before})
         return agent.name, pids, open_before
 
-    def kill(self, labels: Mapping[str, str], timeout_s: float, peer: Peer) -> Killed:
+    def kill(self, labels: Mapping[str, str], timeout_s: float, peer: Peer) -> Stopped:
         """End all members of the matching agents; they, and their labels, are shut until ``release``."""
+        return self._end("kill", "killed", labels, timeout_s, peer)
+
+    def freeze(self, labels: Mapping[str, str], timeout_s: float, peer: Peer) -> Stopped:
+        """Stop all members of the matching agents; they, and their labels, stand still until ``release``."""
+        return self._end("freeze", "frozen", labels, timeout_s, peer)
+
+    def _end(self, act: str, done: str, labels: Mapping[str, str], timeout_s: float, peer: Peer) -> Stopped:
         with self._lock:
             self._check_ready()
-            matching = self._family(labels)
-            if not matching:
-                return Killed(frozenset(), frozenset(), [])
-            ids = {agent.id for agent in matching}
-            before = hands.members_of(self.kernel, ids)
-            if dict(labels) not in self.blocked:
-                self.blocked.append(dict(labels))
-            for agent in matching:
-                agent.killed = True
-                self.registry.write(agent)
-            self._save()
-            for agent in matching:
-                if agent.cgroup:
-                    with suppress(cgroups.CgroupError):  # only the quick way: the sweep ends what is left
-                        self.cgroups.kill_all(Path(agent.cgroup))
-            swept = hands.sweep(self.kernel, ids, timeout_s)
-        killed = (before | swept.killed) - swept.left  # many die before the sweep sees them
-        names = sorted(agent.name for agent in matching)
-        detail = {"labels": dict(labels), "agents": names, "killed": len(killed), "left": sorted(swept.left)}
-        self._record("kill", peer, labels=labels, target=show_labels(labels), detail=detail)
-        return Killed(frozenset(killed), swept.left, names)
+            stopped = (self.stops.kill if act == "kill" else self.stops.freeze)(labels, timeout_s)
+        if stopped is not NOBODY:
+            detail = {"labels": dict(labels), "agents": stopped.agents, done: len(stopped.done)}
+            detail["left"] = sorted(stopped.left)
+            self._record(act, peer, labels=labels, target=show_labels(labels), detail=detail)
+        return stopped
 
-    def _family(self, labels: Mapping[str, str]) -> list[Agent]:
-        """Agents that carry the labels, and agents that those started."""
-        return [agent for agent in self.registry if any(carries(dict(own), labels) for own in agent.lineage)]
+    def freeze_at(self, event: Event) -> None:
+        """A verdict says so: the kernel's half has refused and stopped who acted, ``settle`` does the rest."""
+        if not event.flags & layout.FLAGS["disarmed"]:
+            self._to_freeze.setdefault(event.agent, event)
 
-    def release(self, labels: Mapping[str, str], peer: Peer) -> list[str]:
-        """Blocks that carry these labels are lifted (a broader one stays). The agents that may start again."""
+    def settle(self) -> None:
+        """Stop the agents that verdicts have frozen, unless somebody else is at work: then at the next call."""
+        if not self._to_freeze or not self._lock.acquire(blocking=False):
+            return
+        try:
+            events, self._to_freeze = self._to_freeze, {}
+            for event in events.values():
+                agent = self.registry.by_id.get(event.agent)
+                if agent is None or not self.stops.is_news(agent, event.time):
+                    continue
+                stopped = self.stops.freeze_agents([agent], VERDICT_S)
+                reason = self.generations.reason(event.generation, event.profile, event.enforced_reason)
+                detail = {"agents": stopped.agents, "frozen": len(stopped.done), "left": sorted(stopped.left)}
+                detail |= {"rule": reason.location, "policy": reason.policy, "pid": event.tgid}
+                self._record("freeze", None, agent=agent, target=show_labels(agent.labels), detail=detail)
+        finally:
+            self._lock.release()
+
+    def release(self, labels: Mapping[str, str], name: str, peer: Peer) -> list[str]:
+        """Blocks that carry these labels are lifted (a broader one stays), and what is frozen goes on, also by its
+        name. The agents that may start again or go on.
+        """
         with self._lock:
-            lifted = [block for block in self.blocked if carries(block, labels)]
-            if not lifted:
-                return []
-            self.blocked[:] = [block for block in self.blocked if block not in lifted]
-            names = [show_labels(block) for block in lifted]
-            for agent in self.registry:
-                if agent.killed and not self._is_shut(agent):
-                    agent.killed = False
-                    self.registry.write(agent)
-                    names.append(agent.name)
-            self._save()
-        self._record("release", peer, labels=labels, target=show_labels(labels), detail={"agents": sorted(names)})
-        return sorted(names)
+            names = self.stops.release(labels, name)
+        if names:
+            target = show_labels(labels) if labels else name
+            self._record("release", peer, labels=labels, target=target, detail={"agents": names})
+        return names
 
     def arm(self, armed: bool, peer: Peer) -> None:
         """Verdicts are made real, or only recorded."""
@@ -414,7 +422,9 @@ class Warden:
         with self._lock:
             alive = {member.agent for _, member in self.kernel.processes()}
             ended = [
-                agent for agent in self.registry if not agent.standing and not agent.killed and agent.id not in alive
+                agent
+                for agent in self.registry
+                if not (agent.standing or agent.killed or agent.frozen) and agent.id not in alive
             ]
             if ended:
                 self.recorder.account(self.counts, at_once=True)  # before their slots begin a new life
@@ -429,14 +439,27 @@ class Warden:
             if ended or self._memory.is_unsaved:
                 self._save()
             self.generations.save()
+            self.stops.hold_again(VERDICT_S)
+            self._watch_misses()
             self._stale_gate = self.kernel.lower_stale_gate(self._stale_gate)
+
+    def _watch_misses(self) -> None:
+        """On the tier where the kernel may skip programs: what it skipped is a record, at once."""
+        if self.choice.first is not Tier.MODIFY_RETURN:
+            return
+        now = misses.read(self.kernel)
+        fresh = misses.grown(now, self.misses)
+        self.misses = now
+        if fresh:
+            log.error("the kernel did not ask our programs %d times: see `hostwarden doctor`", sum(fresh.values()))
+            self._record("unjudged", None, detail={"misses": fresh, "total": now, "preemption": peek.preemption()})
 
     # what is shown
 
     def tiers(self) -> dict[Action, Tier]:
-        """Action → the tier that was proven for it."""
-        proven = {proof.action: proof.tier for proof in self.proofs if proof.proven}
-        return {action: proven.get(action, Tier.NONE) for action in Action}
+        """Action → the tier that was proven for it; of connect and send, for IP."""
+        proven = {proof.what: proof.tier for proof in self.proofs if proof.proven}
+        return {action: proven.get(str(action), Tier.NONE) for action in POLICY_ACTIONS}
 
     @property
     def synced(self) -> int:
@@ -487,22 +510,12 @@ class Warden:
 
     # remembering
 
-    def _blocking(self, labels: Mapping[str, str]) -> dict[str, str] | None:
-        return next((block for block in self.blocked if carries(labels, block)), None)
-
-    def _is_blocked(self, labels: Mapping[str, str]) -> bool:
-        return self._blocking(labels) is not None
-
-    def _is_shut(self, agent: Agent) -> bool:
-        """Killed by its own labels, or by those of an agent that it descends from; also after a restart."""
-        return any(self._is_blocked(dict(own)) for own in agent.lineage)
-
     def _check_ready(self) -> None:
         if not self.ready:
             raise NotReady("hostwardend isn't ready yet, try again in a moment")
 
     def _save(self) -> None:
-        self._memory.save(self.blocked, self.registry, self.generations.number)
+        self._memory.save(self.stops, self.registry, self.generations.number)
 
     def _record(self, action: str, peer: Peer | None, *, agent: Agent | None = None, **fields: Any) -> None:
         """Write an act and wait until it is on disk: who asked gets no answer before the log has the question."""

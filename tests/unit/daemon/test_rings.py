@@ -202,7 +202,7 @@ def kernel_ring() -> Any:
     name = b"hw_test_ring"
     attr = struct.pack("<IIIIIII16s", RINGBUF, 0, 0, PAGE, 0, 0, 0, name)
     ring = bpf.call(bpf.Command.MAP_CREATE, attr, "making a ring")[0]
-    program = bpf.prog_load(_output(ring), "hw_test_out", RAW_TRACEPOINT, 0, 0)  # type: ignore[arg-type]
+    program = bpf.prog_load(bpf.Code(_output(ring)), "hw_test_out", RAW_TRACEPOINT, 0, 0)  # type: ignore[arg-type]
 
     def put(word: int, length: int) -> bool:
         context = ctypes.create_string_buffer(struct.pack("<QQ", word, length), 16)

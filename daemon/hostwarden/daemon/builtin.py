@@ -1,0 +1,145 @@
+"""The policy that every agent is under, root or not, whatever the other policies say: the warden's own things, and the
+ways around it, are not for agents. Written in the language, from the configuration and the mount table.
+
+What is here is decided by names. What has none (signals to the warden, bpf(2), modules, privileges, block devices by
+their number) the kernel's half refuses by itself, and says so in records of the actions `capability` and `kernel`.
+Reading what isn't secret stays allowed, and so does `agent.sock`: an agent may ask why it was refused. The other
+sockets need no rule: who is an agent gets at them what `agent.sock` gives, and is recorded.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import hostwarden.policy
+import hostwarden.probes
+from hostwarden.daemon.config import Settings
+from hostwarden.daemon.mounts import MountPoint
+from hostwarden.policy.model import Policy
+from hostwarden.policy.parse import parse_policy
+from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Verdict
+
+NAME = "built-in"  # of the policy, and of the file that its rules are said to be in
+# Capabilities (capability.h) that no agent has: DAC_READ_SEARCH, NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_CHROOT,
+# SYS_PTRACE, SYS_PACCT, SYS_ADMIN, SYS_BOOT, SYS_NICE, SYS_RESOURCE, SYS_TIME, AUDIT_CONTROL, MAC_ADMIN, SYSLOG,
+# PERFMON, BPF.
+CAPABILITIES = (2, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 30, 33, 34, 38, 39)
+CAPABILITY_MASK = sum(1 << number for number in CAPABILITIES)
+
+# Where systemd finds units and what changes them (man 5 systemd.unit).
+UNIT_FOLDERS = (
+    "/etc/systemd/system",
+    "/etc/systemd/system.control",
+    "/run/systemd/system",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+# Our units, links that start them at boot, and drop-ins that change every service.
+UNIT_GLOBS = ("hostwarden*", "hostwarden*/**", "*.wants/hostwarden*", "*.requires/hostwarden*", "service.d/**")
+# Sockets of systemd's: whoever may speak there has others do his work.
+MANAGERS = ("/run/systemd/private", "/run/dbus/system_bus_socket")
+# Switches of the kernel's.
+SWITCHES = (
+    "/proc/sys/**",
+    "/proc/sysrq-trigger",
+    "/sys/kernel/**",
+    "/sys/module/**",
+    "/sys/power/**",
+    "/sys/firmware/**",
+    "/sys/fs/bpf/**",
+)
+# Memory itself.
+MEMORY = ("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore")
+# What decides on the next start of the host, and what every program (the warden too) loads.
+BOOT = ("/boot/**", "/etc/ld.so.preload", "/etc/systemd/system.conf", "/etc/systemd/system.conf.d/**")
+ETC = "/etc/hostwarden"
+COLLECTOR_STATE = "/var/lib/hostwarden-collector"  # where it keeps records unless it is told otherwise
+
+
+def policy(settings: Settings, mounts: Sequence[MountPoint]) -> Policy:
+    """The policy of a host that is set up, and has mounted, like this. A rule is a line."""
+    lines = [f"policy: {NAME}", "for: {}", "rules:", *(f"  - {json.dumps(rule)}" for rule in _rules(settings, mounts))]
+    return parse_policy("\n".join(lines).encode(), NAME, lambda name: None)
+
+
+def enforced(policies: Iterable[Policy]) -> frozenset[Action]:
+    """Actions that an enforcing one of these can refuse: where that is so, what can't be judged is refused, too. The
+    built-in policy doesn't count, or nothing of an agent that is only observed could go on there.
+    """
+    return frozenset(
+        action
+        for policy in policies
+        if policy.mode is Mode.ENFORCE
+        for action in POLICY_ACTIONS
+        if _refuses(policy, policy.decided_as(action))
+    )
+
+
+def _refuses(policy: Policy, action: Action) -> bool:
+    rules = any(rule.verdict >= Verdict.DENY and rule.decides(action) for rule in policy.rules)
+    return rules or policy.otherwise.get(action, Verdict.ALLOW) >= Verdict.DENY
+
+
+def _rules(settings: Settings, mounts: Sequence[MountPoint]) -> Iterator[dict[str, object]]:
+    daemon = settings.daemon
+    collectors = [Path(address.removeprefix("unix:")) for address in settings.collector.addresses]
+    secret = [daemon.state_dir, Path(COLLECTOR_STATE)]
+    ours = [
+        *secret,
+        *(daemon.bpffs_dir, daemon.run_dir, daemon.policy_dir, daemon.agents_dir, daemon.cache_dir, Path(ETC)),
+        *(path.parent for path in collectors),
+        *_programs(),
+    ]
+    units = [f"{folder}/{glob}" for folder in _names(map(Path, UNIT_FOLDERS)) for glob in UNIT_GLOBS]
+    files = [settings.file] if settings.file else []
+    yield _rule("write", [*_below(ours), *_names(files)], "the warden's own files")
+    yield _rule("read", _below(secret), "the warden's key, and what others did")
+    yield _rule("mount", _below(ours), "the warden's own files")
+    yield _rule("write", units, "the warden's own units")
+    yield _rule("write", _cgroups(mounts), "cgroups: the warden moves agents, and agents nobody")
+    yield _rule("write", SWITCHES, "switches of the kernel")
+    yield _rule(["read", "write"], MEMORY, "the memory of the kernel and of every process")
+    yield _rule("write", BOOT, "what decides on the next start")
+    managers = [f"unix:{path}" for path in (*MANAGERS, *_names(collectors))]
+    yield {"deny": ["connect", "send"], "to": managers, "why": "work handed to a process that is no agent"}
+
+
+def _rule(actions: str | list[str], globs: Iterable[str], why: str) -> dict[str, object]:
+    return {"deny": actions, "path": list(dict.fromkeys(globs)), "why": why}
+
+
+def _programs() -> list[Path]:
+    """Folders that our programs and the Python that runs them are in, unless they are the system's own."""
+    files = [__file__, hostwarden.policy.__file__, hostwarden.probes.__file__]
+    packages = dict.fromkeys(Path(file).parents[1] for file in files if file)
+    if sys.prefix == sys.base_prefix:
+        return list(packages)
+    venv = Path(sys.prefix)
+    return [venv, *(folder for folder in packages if not folder.is_relative_to(venv))]
+
+
+def _cgroups(mounts: Sequence[MountPoint]) -> list[str]:
+    """Every place of every hierarchy, without those that lie below another one."""
+    usual = Path("/sys/fs/cgroup")
+    places = {Path(os.fsdecode(mount.mount)) for mount in mounts if mount.fstype in ("cgroup", "cgroup2")}
+    return [f"{usual}/**", *_below(sorted(place for place in places if not place.is_relative_to(usual)))]
+
+
+def _below(folders: Iterable[Path]) -> list[str]:
+    """Globs for folders and everything below them."""
+    return [f"{name}/**" for name in _names(folders)]
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    """Globs for just these paths, as they are written and as they are: the kernel judges by the file, not by a link."""
+    return list(dict.fromkeys(literal(str(name)) for path in paths for name in (path, path.resolve())))
+
+
+def literal(path: str) -> str:
+    """A glob that matches this path and no other."""
+    return "".join(f"[{character}]" if character in "?*[]{}" else character for character in path)
