@@ -19,7 +19,7 @@ def dev(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     ("arguments", "code", "message"),
     [
         (["package"], 2, "dev: package isn't in this version yet"),
-        (["vm", "up"], 2, "dev: vm isn't in this version yet"),
+        (["vm", "fly"], 2, "guests: 6.1 6.12 6.12-nolsm (vagrant/README.md); without GUEST: all of them"),
         (["fly"], 2, "dev: no command fly"),
     ],
 )

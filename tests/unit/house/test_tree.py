@@ -28,7 +28,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("folder", ["daemon", "policy", "probes"])
+@pytest.mark.parametrize("folder", ["daemon", "policy", "probes", "vagrant"])
 def test_map_of_a_folder_names_every_module(folder: str) -> None:
     page = (ROOT / folder / "README.md").read_text()
     files = [
