@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostwarden.daemon import cgroups, kerneltables, mounts
-from hostwarden.daemon.attach import attach
+from hostwarden.daemon.attach import Job, attach
 from hostwarden.daemon.defines import defines
 from hostwarden.daemon.members import mark
+from hostwarden.daemon.proofs import Proof
 from hostwarden.daemon.registry import Agent
 from hostwarden.daemon.teach import Teacher
 from hostwarden.policy.compile import compile_profile
@@ -256,7 +257,10 @@ def _load(root: Path, stack: ExitStack) -> pins.Kernel:
     state.mkdir()
     stack.callback(pins.remove, bpffs)
     flags = defines(DENIALS_KIB, EVENTS_KIB)
-    kernel = attach(bpffs, cgroups.find_v2(mounts.read_mounts()), root / "cache", state, flags, lambda: None).kernel
+    job = Job(bpffs, cgroups.find_v2(mounts.read_mounts()), root / "cache", state, flags)
+    kernel = attach(
+        job, lambda: None, lambda kernel, tier: [Proof(Action.EXEC, tier, True, "not asked here", "exec")]
+    ).kernel
     stack.callback(kernel.close)
     return kernel
 

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import struct
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -16,7 +17,8 @@ ATTR_SIZE = 160
 BPF_F_ALLOW_MULTI = 1 << 1
 BPF_ANY = 0
 UPDATE_TRIES = 100
-RAW_TRACEPOINT_BTF = 23  # enum bpf_attach_type: BPF_TRACE_RAW_TP
+RAW_TRACEPOINT_BTF, MODIFY_RETURN, LSM_MAC = 23, 26, 27  # enum bpf_attach_type: BPF_TRACE_RAW_TP and so on
+BPF_F_SLEEPABLE = 1 << 4
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,6 +36,7 @@ class Command(IntEnum):
     OBJ_GET = 7
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
+    BTF_LOAD = 18
     LINK_CREATE = 28
 
 
@@ -53,6 +56,7 @@ class ProgramType(IntEnum):
     CGROUP_SOCK = 9
     CGROUP_SOCK_ADDR = 18
     TRACING = 26
+    LSM = 29
 
 
 def call(command: Command, attr: bytes, what: str) -> tuple[int, bytes]:
@@ -156,10 +160,30 @@ class VerifierError(Exception):
         self.log = log
 
 
+def btf_load(raw: bytes) -> int:
+    """Load a BTF; its descriptor."""
+    blob = ctypes.create_string_buffer(raw, len(raw))
+    return call(Command.BTF_LOAD, struct.pack("<QQIIII", ctypes.addressof(blob), 0, len(raw), 0, 0, 0), "loading BTF")[
+        0
+    ]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A program's instructions; ``btf`` and ``functions`` (first instruction, type id) if it has more than one part."""
+
+    instructions: bytes
+    btf: int = 0
+    functions: tuple[tuple[int, int], ...] = ()
+
+
 def prog_load(
-    instructions: bytes, name: str, kind: ProgramType, attach_type: int, btf_id: int, log_bytes: int = 0
+    program: Code, name: str, kind: ProgramType, attach_type: int, btf_id: int, *, flags: int = 0, log_bytes: int = 0
 ) -> int:
     """Load a program; its descriptor. Tried again with the verifier's log when it is refused. Raises VerifierError."""
+    instructions = program.instructions
+    parts = b"".join(struct.pack("<II", *part) for part in program.functions)
+    functions = ctypes.create_string_buffer(parts, max(len(parts), 1))
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(max(log_bytes, 1))
@@ -173,14 +197,14 @@ def prog_load(
         log_bytes,
         ctypes.addressof(log) if log_bytes else 0,
         0,
-        0,
+        flags,
         name.encode()[:15],
         0,
         attach_type,
-        0,
-        0,
-        0,
-        0,
+        program.btf,
+        8 if parts else 0,
+        ctypes.addressof(functions) if parts else 0,
+        len(program.functions),
         0,
         0,
         0,
@@ -191,13 +215,13 @@ def prog_load(
         return call(Command.PROG_LOAD, attr, f"loading {name}")[0]
     except OSError as error:
         if not log_bytes:
-            return prog_load(instructions, name, kind, attach_type, btf_id, 1 << 24)
+            return prog_load(program, name, kind, attach_type, btf_id, flags=flags, log_bytes=1 << 24)
         raise VerifierError(name, error, log.value.decode(errors="replace")[-4000:]) from error
 
 
-def attach_tracepoint(program: int) -> int:
-    """Attach a tp_btf program (its hook is in its BTF id); the link's descriptor, which can be pinned."""
-    return call(Command.RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program), "attaching a tracepoint program")[0]
+def attach_in_kernel(program: int) -> int:
+    """Attach a program whose hook is in its BTF id (tp_btf, LSM, fmod_ret); a link, which can be pinned."""
+    return call(Command.RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program), "attaching a program")[0]
 
 
 def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:

@@ -20,6 +20,7 @@ LATE_HELPERS = {
     "BPF_FUNC_cgrp_storage_get": 210,
     "BPF_FUNC_cgrp_storage_delete": 211,
 }
+MOVED_MEMBERS = ("f_task_work",)  # exec.h
 KCONFIG = """#ifndef HOSTWARDEN_KCONFIG
 #define HOSTWARDEN_KCONFIG
 #define _UAPI__LINUX_BPF_H__
@@ -100,3 +101,9 @@ def _version_header(release: str) -> str:
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))\n"
         f"#define LINUX_VERSION_CODE KERNEL_VERSION({numbers[0]}, {numbers[1]}, {numbers[2]})\n"
     )
+
+
+def defines(root: Path) -> dict[str, int]:
+    """-D flags for what kernels call differently: HAS_MEMBER where the types have such a member."""
+    types = (root / "include/vmlinux.h").read_text()
+    return {f"HAS_{member.upper()}": 1 for member in MOVED_MEMBERS if f" {member};" in types}

@@ -13,7 +13,7 @@ CALL = 0x85
 PSEUDO_KFUNC = 2 << 4  # src_reg is the upper half of the registers
 STAND_IN = 0x7FFF0001
 KIND_STRUCT, KIND_FUNC = 4, 12  # include/uapi/linux/btf.h
-STRUCTS = ("file", "dentry")  # that TYPED is asked for
+STRUCTS = ("file", "dentry", "mount")  # that TYPED is asked for
 
 
 @cache

@@ -116,6 +116,7 @@ HASH_ROW = struct.Struct("<Q")  # joint rules, a mask
 INODE_ROW = struct.Struct("<8H")
 SHARER = struct.Struct("<QQ")  # files tgid
 
+NET_VALUE_ACTIONS = 3  # connect, send, listen
 NET_KEY_BITS = 32  # of the longest-prefix key before the address: user, pad, port
 DENIAL_BELOW = 1 << 15  # in an automaton's output, beside the row: something below can be denied
 assert SIZES["MAX_DECISIONS"] <= DENIAL_BELOW

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hostwarden.probes import bpf, headers, kfuncs, layout, source
-from hostwarden.probes.programs import MAPS, PROGRAMS, Program
+from hostwarden.probes import bpf, headers, kfuncs, layout, link, programs, source
+from hostwarden.probes.programs import MAPS, Program
 
 BPF_F_NO_PREALLOC = 1
 
@@ -32,12 +32,13 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """``defines`` are the words as -D flags; ``pages`` the rings' sizes; ``digest`` is pinned beside the programs."""
+    """``defines`` are the words and the rings' sizes as -D flags; ``tiers`` those whose programs are wanted."""
 
     bpffs: Path
     cgroup: Path
     cache: Path
     defines: Mapping[str, int]
+    tiers: tuple[str, ...]
 
 
 def tables(pages: Mapping[str, int]) -> dict[str, int]:
@@ -52,7 +53,7 @@ def tables(pages: Mapping[str, int]) -> dict[str, int]:
             slots,
             bpf.MapType.LPM_TRIE,
             layout.NET_KEY.size,
-            2 * layout.DECISION.size,
+            layout.NET_VALUE_ACTIONS * layout.DECISION.size,
             layout.SIZES["NET_ENTRIES"],
             BPF_F_NO_PREALLOC,
         ),
@@ -73,12 +74,16 @@ def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int,
 
 def load(job: Job) -> dict[str, Any]:
     """Compile, load all, pin the maps, attach and pin all. Raises LoadError."""
-    os.environ["BCC_KERNEL_SOURCE"] = str(headers.tree(job.cache))
+    tree = headers.tree(job.cache)
+    os.environ["BCC_KERNEL_SOURCE"] = str(tree)
     outer = tables({name: job.defines[f"{name.upper()}_PAGES"] for name in ("denials", "events")})
-    defines = dict(job.defines) | layout.SIZES | kfuncs.defines()
+    defines = (
+        dict(job.defines) | layout.SIZES | kfuncs.defines() | link.defines() | headers.defines(tree) | tier_defines(job)
+    )
     flags = defines | {f"FD_{name.upper()}": fd for name, fd in outer.items()}
     module = _compile(flags)
-    programs = {program.name: _load_program(module, program) for program in PROGRAMS}
+    wanted = [program for program in programs.of(job.tiers) if not program.is_optional or _btf_id(program) > 0]
+    loaded = {program.name: _load_program(module, program) for program in wanted}
     from bcc import lib
 
     maps = {name: lib.bpf_table_fd(module.module, name.encode()) for name in MAPS} | outer
@@ -86,15 +91,23 @@ def load(job: Job) -> dict[str, Any]:
     try:
         for name, fd in maps.items():
             _pin(fd, job.bpffs / f"map_{name}", pinned)
-        for name, fd in programs.items():
+        for name, fd in loaded.items():
             _pin(fd, job.bpffs / f"prog_{name}", pinned)
-        for program in PROGRAMS:
-            _pin(_attach(program, programs[program.name], job.cgroup), job.bpffs / f"link_{program.name}", pinned)
+        for program in wanted:
+            if program.is_standing:
+                _pin(_attach(program, loaded[program.name], job.cgroup), job.bpffs / f"link_{program.name}", pinned)
     except (OSError, LoadError):
         for path in reversed(pinned):
             path.unlink(missing_ok=True)
         raise
-    return {"ok": True, "attached": len(PROGRAMS), "digest": source.digest(job.defines)}
+    return {"ok": True, "attached": len(wanted), "digest": source.digest(job.defines)}
+
+
+def tier_defines(job: Job) -> dict[str, int]:
+    """Under which tier the hooks and exec's programs record what they do."""
+    best = next((tier for tier in programs.REFUSING if tier in job.tiers), "")
+    number = job.defines[f"TIER_{(best or 'signal').upper()}"]
+    return {"TIER_HOOKS": number, "TIER_EXEC": number} | ({"REFUSING_TIER": 1} if best else {})
 
 
 def _compile(defines: Mapping[str, int]) -> Any:
@@ -113,26 +126,40 @@ def _compile(defines: Mapping[str, int]) -> Any:
 
 
 def _load_program(module: Any, program: Program) -> int:
-    instructions = kfuncs.bind(module.dump_func(program.name.encode()))
+    linked = link.link(program.function, lambda name: kfuncs.bind(module.dump_func(name.encode())))
+    code = bpf.Code(linked.instructions)
+    if len(linked.functions) > 1:
+        parts = tuple((first, link.FIRST_FUNC + n) for n, (first, _) in enumerate(linked.functions))
+        code = bpf.Code(linked.instructions, link.btf_of(linked), parts)
+    flags = bpf.BPF_F_SLEEPABLE if program.is_sleepable else 0
     try:
-        return bpf.prog_load(instructions, program.name, program.kind, program.attach_type, _btf_id(program))
+        return bpf.prog_load(
+            code, program.name, program.kind, program.attach_type, _btf_id(program, must=True), flags=flags
+        )
     except bpf.VerifierError as error:
         print(error.log, file=sys.stderr)
         raise LoadError(str(error), "the verifier's last words are in the daemon's log") from error
+    finally:
+        if code.btf:
+            os.close(code.btf)
 
 
-def _btf_id(program: Program) -> int:
+def _btf_id(program: Program, *, must: bool = False) -> int:
+    """Where the program is attached to, as the kernel's BTF numbers it; 0 for cgroup programs, or if it has no such
+    hook.
+    """
     if program.is_cgroup:
         return 0
-    number: int = ctypes.CDLL("libbpf.so.1").libbpf_find_vmlinux_btf_id(program.hook.encode(), program.attach_type)
-    if number <= 0:
-        raise LoadError(f"this kernel has no tracepoint {program.hook}")
-    return number
+    name = program.hook.removeprefix("bpf_lsm_") if program.kind is bpf.ProgramType.LSM else program.hook
+    number: int = ctypes.CDLL("libbpf.so.1").libbpf_find_vmlinux_btf_id(name.encode(), program.attach_type)
+    if number <= 0 and must:
+        raise LoadError(f"this kernel has no {program.hook}", "it is older than 6.1, or built without what is needed")
+    return max(number, 0)
 
 
 def _attach(program: Program, fd: int, cgroup: Path) -> int:
     if not program.is_cgroup:
-        return bpf.attach_tracepoint(fd)
+        return bpf.attach_in_kernel(fd)
     folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return bpf.attach_cgroup(fd, folder, program.attach_type)
@@ -153,7 +180,7 @@ def _pin(fd: int, path: Path, pinned: list[Path]) -> None:
 def main() -> int:
     """The loader's process: see the module's docstring."""
     raw = json.load(sys.stdin)
-    job = Job(Path(raw["bpffs"]), Path(raw["cgroup"]), Path(raw["cache"]), raw["defines"])
+    job = Job(Path(raw["bpffs"]), Path(raw["cgroup"]), Path(raw["cache"]), raw["defines"], tuple(raw["tiers"]))
     result: dict[str, Any]
     try:
         result = load(job)

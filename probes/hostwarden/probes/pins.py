@@ -2,12 +2,13 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostwarden.probes import bpf, layout
-from hostwarden.probes.programs import MAPS, PROGRAMS, TABLES
+from hostwarden.probes import bpf, layout, programs
+from hostwarden.probes.programs import MAPS, TABLES
 
 BPFFS_MAGIC = 0xCAFE4A11
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
@@ -55,11 +56,7 @@ def remove(path: Path) -> int:
     """Take every pin away and unmount: enforcement ends. The number of pins. Raises BpffsError."""
     if not path.is_dir() or not is_bpffs(path):
         return 0
-    gone = 0
-    # Links first: nothing of ours may run while its maps go.
-    for pin in sorted(_ours(path), key=lambda pin: not pin.name.startswith("link_")):
-        pin.unlink()
-        gone += 1
+    gone = clear(path)
     if path.is_mount() and bpf.libc.umount2(os.fsencode(path), MNT_DETACH) != 0:
         raise BpffsError(f"{path} can't be unmounted: {os.strerror(ctypes.get_errno())}")
     if not path.is_mount() and not is_bpffs(path.parent):
@@ -67,10 +64,22 @@ def remove(path: Path) -> int:
     return gone
 
 
-def is_complete(path: Path) -> bool:
-    """Whether everything that the loader pins is there."""
+def clear(path: Path) -> int:
+    """Take every pin away: enforcement ends. The number of pins."""
+    gone = 0
+    # Links first: nothing of ours may run while its maps go.
+    for pin in sorted(_ours(path), key=lambda pin: not pin.name.startswith("link_")):
+        pin.unlink()
+        gone += 1
+    return gone
+
+
+def is_complete(path: Path, tiers: Collection[str]) -> bool:
+    """Whether everything that the loader pins for these tiers is there."""
     wanted = [f"map_{name}" for name in (*MAPS, *TABLES)]
-    wanted += [f"{kind}_{program.name}" for program in PROGRAMS for kind in ("prog", "link")]
+    for program in programs.of(tiers):
+        if not program.is_optional:
+            wanted += [f"prog_{program.name}"] + ([f"link_{program.name}"] if program.is_standing else [])
     return path.is_dir() and is_bpffs(path) and all((path / name).exists() for name in wanted)
 
 
@@ -126,6 +135,8 @@ class Control:
     deny_is_kill: bool = True
     selectors: bool = False
     shown: int = 1024
+    warden: int = 0
+    capabilities: int = 0  # mask of those that no agent has on the tiers that refuse
 
 
 def _u32(number: int) -> bytes:
@@ -138,16 +149,35 @@ ZERO = _u32(0)
 class Kernel:
     """Open descriptors of every pin; links are held, so that unmounting the bpffs doesn't end enforcement."""
 
-    def __init__(self, bpffs: Path, n_actions: int, n_verdicts: int) -> None:
+    def __init__(self, bpffs: Path, n_actions: int, n_verdicts: int, tiers: Collection[str]) -> None:
         self.maps = {name: bpf.get(bpffs / f"map_{name}") for name in (*MAPS, *TABLES)}
-        self._held = [bpf.get(bpffs / f"{kind}_{program.name}") for program in PROGRAMS for kind in ("prog", "link")]
+        pinned = [program for program in programs.of(tiers) if (bpffs / f"prog_{program.name}").exists()]
+        self.programs = {program.name: bpf.get(bpffs / f"prog_{program.name}") for program in pinned}
+        self._links = [bpf.get(bpffs / f"link_{program.name}") for program in pinned if program.is_standing]
+        self._teacher = next((program.name for program in pinned if not program.is_standing), None)
         self._counts = layout.counts_layout(n_actions, n_verdicts)
         self._n_actions, self._n_verdicts = n_actions, n_verdicts
 
     def close(self) -> None:
         """Let go; what is pinned stays."""
-        for fd in (*self.maps.values(), *self._held):
+        for fd in (*self.maps.values(), *self.programs.values(), *self._links):
             os.close(fd)
+
+    @contextmanager
+    def teaching(self) -> Iterator[None]:
+        """While inside, a mount point whose attributes the daemon asks for tells which superblock stands there.
+
+        Not attached all the time: every stat of every process would pay. (With the signal tier, whose program at the
+        end of system calls sees the daemon's opens anyway, nothing has to be done.)
+        """
+        if self._teacher is None:
+            yield
+            return
+        link = bpf.attach_in_kernel(self.programs[self._teacher])
+        try:
+            yield
+        finally:
+            os.close(link)
 
     # control and gate
 
@@ -155,13 +185,20 @@ class Kernel:
         """The switchboard as it is."""
         raw = bpf.lookup(self.maps["control"], ZERO, layout.CONTROL.size)
         assert raw is not None
-        mnt, generation, armed, kill, selectors, shown, _ = layout.CONTROL.unpack(raw)
-        return Control(mnt, generation, bool(armed), bool(kill), bool(selectors), shown)
+        mnt, generation, armed, kill, selectors, shown, warden, capabilities = layout.CONTROL.unpack(raw)
+        return Control(mnt, generation, bool(armed), bool(kill), bool(selectors), shown, warden, capabilities)
 
     def set_control(self, new: Control) -> None:
         """Replace the switchboard: one update, seen whole or not at all by the next action."""
         packed = layout.CONTROL.pack(
-            new.host_mnt_ns, new.generation, new.armed, new.deny_is_kill, new.selectors, new.shown, 0
+            new.host_mnt_ns,
+            new.generation,
+            new.armed,
+            new.deny_is_kill,
+            new.selectors,
+            new.shown,
+            new.warden,
+            new.capabilities,
         )
         bpf.update(self.maps["control"], ZERO, packed)
 

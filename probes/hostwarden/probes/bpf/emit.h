@@ -33,13 +33,16 @@ ALWAYS_INLINE void give_scratch(u32 slot)
   bpf_map_push_elem(FREE, &given, 0);
 }
 
-ALWAYS_INLINE void begin_event(struct hw_scratch *scratch, struct hw_member *member, struct hw_agent *agent, struct hw_control *control)
+ALWAYS_INLINE void begin_event(struct hw_scratch *scratch, struct hw_member *member, struct hw_agent *agent, struct hw_control *control, u32 tier)
 {
   struct hw_event *event = &scratch->header;
   __builtin_memset(event, 0, sizeof(*event));
   __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
+  scratch->at[1].length = scratch->at[1].offset = scratch->at[1].row = 0;
+  scratch->actions[0] = scratch->actions[1] = scratch->has_second = 0;
+  scratch->argv = scratch->argv_walk = scratch->argv_use = scratch->hash_known = 0;
   describe_process(event, member);
-  event->tier = TIER_SIGNAL;
+  event->tier = tier;
   event->generation = control->generation;
   event->profile = agent->profile;
 }
@@ -54,7 +57,7 @@ ALWAYS_INLINE int is_wanted(u32 record, u32 enforced, u32 observed)
 /* 1: the event is to be sent. Counts it in any case. */
 ALWAYS_INLINE int count_action(struct hw_event *event, struct hw_counts *sums)
 {
-  u32 action = event->action & 7;
+  u32 action = event->action & 31;
   if (action >= N_ACTIONS)
     return 0;
   ATOMIC_ADD(&sums->seen[action], 1);
@@ -69,7 +72,7 @@ ALWAYS_INLINE int count_action(struct hw_event *event, struct hw_counts *sums)
 ALWAYS_INLINE void count_lost(struct hw_event *event, struct hw_counts *sums)
 {
   u32 verdict = event->enforced > event->observed ? event->enforced : event->observed;
-  u32 cell = (event->action & 7) * N_VERDICTS + verdict;
+  u32 cell = (event->action & 31) * N_VERDICTS + verdict;
   if (cell < N_ACTIONS * N_VERDICTS)
     ATOMIC_ADD(&sums->lost[cell], 1);
 }
@@ -87,7 +90,7 @@ ALWAYS_INLINE void count_blind(u32 agent_id, u32 action)
 
 ALWAYS_INLINE int is_urgent(struct hw_event *event)
 {
-  return event->enforced != VERDICT_ALLOW || event->observed != VERDICT_ALLOW || event->action >= ACTION_CONNECT;
+  return event->enforced != VERDICT_ALLOW || event->observed != VERDICT_ALLOW || event->action == ACTION_CONNECT || event->action == ACTION_SEND;
 }
 
 /* Waking the daemon for every event of a flood would cost the agent more than all the rest: it looks by itself some

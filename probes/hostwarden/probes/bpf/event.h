@@ -14,26 +14,28 @@ struct hw_event {
   u32 generation;      /* of the tables that decided: reasons are indices into them */
   u32 argv_total;      /* bytes of argv before it was cut */
   u32 superblock_dev;
+  u32 object;          /* ptrace, signal: the other's tgid; a socket's family; a capability */
+  u32 detail;          /* signal's number; ptrace's mode; CLONE_NEW* flags; KERNEL_* */
   u16 kind;            /* EVENT_* */
   u16 profile;
   u16 enforced_reason;
   u16 observed_reason;
   u16 row;             /* of start states: which superblock the paths are relative to */
-  u16 script_row;
+  u16 script_row;      /* of the second path */
   u16 path_length;
   u16 argv_length;
-  u16 script_length;
+  u16 script_length;   /* of the second path: a script's, or the new name of a rename or link */
   u16 port;
   u16 flags;           /* EVENT_FLAG_* */
+  u16 accesses;        /* bit per action that this one attempt was (an open for reading and writing: both) */
   u8 action;
-  u8 accesses;         /* bit per action that this one attempt was (an open for reading and writing: both) */
   u8 enforced;         /* verdict */
   u8 observed;         /* verdict of observing policies */
   u8 outcome;
   u8 tier;
   u8 record;           /* RECORD_* in force for the action */
   u8 status;           /* exit: signal that ended it */
-  u8 pad[2];
+  u8 pad;
   u8 address[16];
 };
 
@@ -56,3 +58,9 @@ struct hw_event {
 #define EVENT_FLAG_CHAIN 512       /* the path was walked through the mounts: it is already a host path */
 #define EVENT_FLAG_SOCKET 2048     /* a kind of socket that no hook sees: `port` is its protocol */
 #define EVENT_FLAG_THREADS 1024    /* other threads of the process share the table */
+#define EVENT_FLAG_UNIX 4096       /* a unix socket: the path is its file's */
+#define EVENT_FLAG_ABSTRACT 8192   /* the path is an abstract socket's name */
+#define EVENT_FLAG_PLAIN 16384     /* nothing with a path or an address */
+
+/* What of the kernel's own an agent reached for (`detail` of ACTION_KERNEL). */
+enum hw_reach { KERNEL_BPF = 1, KERNEL_MODULE, KERNEL_KEXEC, KERNEL_PERF, KERNEL_TIME, KERNEL_TTY, KERNEL_DEVICE, KERNEL_WARDEN, KERNEL_CGROUP, KERNEL_OTHER };

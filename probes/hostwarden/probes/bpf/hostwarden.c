@@ -10,11 +10,19 @@
 #include "match.h"
 #include "decide.h"
 #include "act.h"
+#include "content.h"
 #include "teach.h"
 #include "open.h"
 #include "exec.h"
 #include "select.h"
 #include "net.h"
+#ifdef REFUSING_TIER
+#include "hook.h"
+#include "hooks_file.h"
+#include "hooks_exec.h"
+#include "hooks_net.h"
+#include "hooks_process.h"
+#endif
 
 /* raw tracepoints with types (tp_btf): context is an array of arguments */
 int task_fork(u64 *ctx) { return inherit((void *)ctx[0], (void *)ctx[1]); }
@@ -51,4 +59,56 @@ int connect4(struct bpf_sock_addr *ctx) { return judge4(ctx, ACTION_CONNECT); }
 int connect6(struct bpf_sock_addr *ctx) { return judge6(ctx, ACTION_CONNECT); }
 int send4(struct bpf_sock_addr *ctx) { return judge4(ctx, ACTION_SEND); }
 int send6(struct bpf_sock_addr *ctx) { return judge6(ctx, ACTION_SEND); }
-int make_socket(struct bpf_sock *ctx) { return judge_socket(ctx->type, ctx->protocol); }
+int make_socket(struct bpf_sock *ctx) { return judge_socket(ctx->family, ctx->type, ctx->protocol); }
+
+/* Tiers that refuse: `lsm` and `modify_return` attach the same functions; only mmap_file's arguments differ. */
+#ifdef REFUSING_TIER
+#define P(type, n) ((struct type *)ctx[n])
+int file_open(u64 *ctx) { ANSWER(judge_opening(P(file, 0))); }
+int file_receive(u64 *ctx) { ANSWER(judge_file(P(file, 0), accesses_of(P(file, 0)), 1)); }
+int file_ioctl(u64 *ctx) { ANSWER(judge_ioctl(ctx[1])); }
+int mmap_lsm(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1] | ctx[2])); }
+int mmap_security(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1])); }
+int file_mprotect(u64 *ctx) { ANSWER(judge_protection(P(vm_area_struct, 0), ctx[1] | ctx[2])); }
+int path_mknod(u64 *ctx) { ANSWER(judge_making(P(path, 0), P(dentry, 1), ctx[2])); }
+int path_mkdir(u64 *ctx) { ANSWER(judge_entry(P(path, 0), P(dentry, 1), 1 << ACTION_CREATE)); }
+int path_symlink(u64 *ctx) { ANSWER(judge_entry(P(path, 0), P(dentry, 1), 1 << ACTION_CREATE)); }
+int path_unlink(u64 *ctx) { ANSWER(judge_entry(P(path, 0), P(dentry, 1), 1 << ACTION_DELETE)); }
+int path_rmdir(u64 *ctx) { ANSWER(judge_entry(P(path, 0), P(dentry, 1), 1 << ACTION_DELETE)); }
+int path_truncate(u64 *ctx) { ANSWER(judge_truncation(P(path, 0))); }
+int path_chmod(u64 *ctx) { ANSWER(judge_path(P(path, 0), 1 << ACTION_CHMOD)); }
+int path_chown(u64 *ctx) { ANSWER(judge_path(P(path, 0), 1 << ACTION_WRITE)); }
+int set_attribute(u64 *ctx) { ANSWER(judge_one(P(dentry, 1), 0, 1 << ACTION_WRITE)); } /* setxattr, removexattr */
+int path_rename(u64 *ctx)
+{
+  ANSWER(judge_two(P(dentry, 1), GET(P(path, 0), mnt), 1 << ACTION_RENAME, P(dentry, 3), GET(P(path, 2), mnt), 1 << ACTION_RENAME));
+}
+int path_link(u64 *ctx)
+{
+  ANSWER(judge_two(P(dentry, 0), GET(P(path, 1), mnt), 1 << ACTION_LINK | 1 << ACTION_READ | 1 << ACTION_WRITE, P(dentry, 2),
+                   GET(P(path, 1), mnt), 1 << ACTION_CREATE));
+}
+int program_hash(u64 *ctx) { return note_hash(P(linux_binprm, 0)->file); }
+int mapping_hash(u64 *ctx) { return ctx[1] & PROT_EXEC ? note_hash(P(file, 0)) : 0; }
+int program_check(u64 *ctx) { ANSWER(judge_program_file(P(linux_binprm, 0))); }
+int unix_connect(u64 *ctx) { ANSWER(judge_unix(P(sock, 1), 1 << ACTION_CONNECT)); }
+int unix_send(u64 *ctx) { ANSWER(judge_unix_datagram(P(socket, 0), P(socket, 1))); }
+int socket_create(u64 *ctx) { ANSWER(judge_family(ctx[0], ctx[2], ctx[3])); }
+int socket_listen(u64 *ctx) { ANSWER(judge_listening(P(socket, 0))); }
+int task_alloc(u64 *ctx) { ANSWER(judge_child(ctx[1])); }
+int task_kill(u64 *ctx) { ANSWER(judge_signal(P(task_struct, 0), ctx[1], ctx[2])); }
+int task_tune(u64 *ctx) { ANSWER(refuse_on_warden(P(task_struct, 0))); } /* nice, scheduler, limits */
+int ptrace_check(u64 *ctx) { ANSWER(judge_tracing(P(task_struct, 0), ctx[1])); }
+int userns_create(u64 *ctx) { ANSWER(judge_namespace(CLONE_NEWUSER)); }
+int capable(u64 *ctx) { ANSWER(judge_capability(P(user_namespace, 1), ctx[2], ctx[3])); }
+int sb_mount(u64 *ctx) { ANSWER(judge_mounting(P(path, 1), ctx[3])); }
+int sb_umount(u64 *ctx) { ANSWER(judge_unmounting(P(vfsmount, 0))); }
+int sb_pivotroot(u64 *ctx) { ANSWER(judge_mount(GET(P(path, 1), dentry), GET(P(path, 1), mnt), 0)); }
+int move_mount(u64 *ctx) { ANSWER(judge_mounting(P(path, 1), 0)); }
+int use_bpf(u64 *ctx) { ANSWER(refuse_reach(KERNEL_BPF)); }
+int use_perf(u64 *ctx) { ANSWER(refuse_reach(KERNEL_PERF)); }
+int set_time(u64 *ctx) { ANSWER(refuse_reach(KERNEL_TIME)); }
+int kernel_file(u64 *ctx) { ANSWER(judge_kernel_file(ctx[1])); }
+int kernel_data(u64 *ctx) { ANSWER(judge_kernel_file(ctx[0])); }
+int teach_getattr(u64 *ctx) { return learn_path(P(path, 0)); }
+#endif

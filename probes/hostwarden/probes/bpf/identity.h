@@ -47,6 +47,14 @@ ALWAYS_INLINE void end_process(struct hw_member *member)
   }
 }
 
+/* The verdict `freeze`: from now on nothing of the agent is let through, and who tries stops; the daemon stops the others
+ * and keeps them so until they are released. */
+ALWAYS_INLINE void stop_agent(struct hw_agent *agent)
+{
+  agent->state |= AGENT_FROZEN;
+  bpf_send_signal(SIGSTOP);
+}
+
 ALWAYS_INLINE void settle_debts(struct hw_member *member)
 {
   struct hw_agent *agent = agent_of(member);

@@ -26,6 +26,7 @@ struct hw_agent {
 };
 #define AGENT_SLOT(id) ((id) & (MAX_AGENTS - 1))
 #define AGENT_KILLED 1 /* killed by label and not released: whoever is or becomes a member dies */
+#define AGENT_FROZEN 2 /* stopped until released: nothing of it is let through, and who tries is stopped */
 BPF_ARRAY(agents, struct hw_agent, MAX_AGENTS);
 
 /* What an agent did, in numbers: seen = recorded + lost + unrecorded, exactly. */
@@ -46,7 +47,8 @@ struct hw_control {
   u32 deny_is_kill;     /* on tiers that can't deny: 1 kill, 0 audit */
   u32 selectors;        /* 1: execs of non-members are looked at */
   u32 shown;            /* argv bytes copied into a record */
-  u32 pad;
+  u32 warden;           /* hostwardend's tgid: agents can't signal, trace or tune it */
+  u64 capabilities;     /* mask of those that no agent has, root or not */
 };
 BPF_ARRAY(control, struct hw_control, 1);
 
@@ -93,60 +95,79 @@ struct hw_automaton {
   u32 pad;
   u8 classes[256];
   u16 next[MAX_TRANSITIONS];
-  u16 output[MAX_STATES];
+  u16 output[MAX_STATES]; /* row of decisions, and DENIAL_BELOW */
   u64 joint[MAX_DECISIONS];
-  struct hw_decision decisions[MAX_DECISIONS * N_FILE_ACTIONS];
+  struct hw_decision decisions[MAX_DECISIONS * N_COLUMNS];
 };
+#define DENIAL_BELOW 0x8000 /* something below a path that ends in this state can be refused */
 #define STARTS (16 * MAX_SUPERBLOCKS * MAX_USERS) /* 16, not nine: a power of two is a mask */
 struct hw_otherwise { u32 weight; u32 policy; }; /* the policy, as a mask */
-struct hw_joint { u32 weight; u32 mode; u32 covers; };
+struct hw_joint { u32 weight; u32 mode; u32 covers; u32 actions; };
 struct hw_profile {
+  u64 joint_without_argv; /* joint rules that ask for no argv, and for no hash */
+  u64 joint_without_hash;
   u32 n_paths;
   u32 has_argv;
   u32 enforced;                /* bit per action */
   u32 n_users;
   u32 n_joint;
-  u32 n_otherwise[N_FILE_ACTIONS * 2]; /* [action * 2 + mode] */
-  u32 pad;
-  u8 record[8];                /* by action */
+  u32 has_hashes;
+  u32 n_otherwise[N_COLUMNS * 2]; /* [action * 2 + mode] */
+  u8 record[32];               /* by action */
   struct hw_decision argv_unread;
   u32 uids[64];
   u8 classes[64];
-  struct hw_otherwise otherwise[N_FILE_ACTIONS * 2 * MAX_POLICIES]; /* each list by weight, heaviest first */
+  struct hw_otherwise otherwise[N_COLUMNS * 2 * MAX_POLICIES]; /* each list by weight, heaviest first */
   struct hw_joint joint[MAX_JOINT];
   u16 starts[STARTS]; /* [automaton][row][user] */
 };
+/* Programs named by their content: which joint rules' hash half a digest is. */
+struct hw_hash_key { u32 bank; u32 profile; u8 sha256[32]; };
+BPF_HASH(hashes, struct hw_hash_key, u64, MAX_HASHES);
+
 struct hw_net_key { u32 prefixlen; u8 user; u8 any; u16 port; u8 address[16]; }; /* any: every port that no entry names */
-struct hw_net_value { struct hw_decision decisions[2]; };
+struct hw_net_value { struct hw_decision decisions[3]; }; /* connect, send, listen */
 
 /* Two rings: what must not be lost, and the flood. Made by the loader: bcc 0.26 has no word for asking how full one is. */
 #define DENIALS RAW_MAP(FD_DENIALS)
 #define EVENTS RAW_MAP(FD_EVENTS)
 
-/* Where a file is (path.h). */
+/* Where an object is (path.h). */
 struct hw_location {
   u64 inode;
   u64 superblock;
-  u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links;
-  u32 walked; u32 walked_row; /* what of it is matched: all, or nothing where it has no name (exec.h) */
+  u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; u32 rdev; u32 is_folder;
+  u32 walked; u32 walked_row; /* what of it is matched: all, or nothing where it has no name (path.h) */
 };
 
-/* Never per CPU: under full preemption another task would write into it (kernel-facts: 40 of 307,000). */
+/* Memory for one action, never per CPU: under full preemption another task would write into it (kernel-facts: 40 of
+ * 307,000). */
 struct hw_job { u32 automaton; u32 offset; u32 length; u32 state; };
-struct hw_walk { u64 mount; u64 top; u32 n; u32 n_jobs; u32 offset; u32 end; u32 state; u32 shift; u32 written; u32 ended; };
-struct hw_ruling { u32 enforced; u32 observed; u32 covered; u32 pad; };
+struct hw_walk { u64 dentry; u64 mount; u64 top; u32 base; u32 written; u32 ended; u32 n; u32 n_jobs; u32 failed; };
+/* What locate_asked() is asked for. */
+struct hw_ask { u64 dentry; u64 mount; u32 which; u32 refused; };
+/* Where rule() stands: which jobs, which action, which list; what the halves of joint rules matched so far. */
+struct hw_rule { u64 by_path; u64 matched; u32 first; u32 action; u32 list; u32 failed; u32 other; u32 pad; u16 states[MAX_AUTOMATA]; };
+struct hw_ruling { u32 enforced; u32 observed; u32 covered; u32 is_linked; };
 struct hw_scratch {
   struct hw_event header;     /* filled here, then laid before the text */
-  struct hw_location file, script;
+  struct hw_location at[2];   /* what is acted on; a script's file, a new name */
+  u32 actions[2];             /* what the attempt is of each: bit per action */
+  u32 has_second;             /* the second is walked, whether it is judged or only compared */
   struct hw_ruling worst, ruling;
   struct hw_job jobs[32];     /* MAX_JOBS, and up to a power of two for masks */
   struct hw_walk walk;
+  struct hw_ask ask;
+  struct hw_rule rule;
+  u32 index;                  /* of the profile's tables */
+  u32 paths;                  /* its automata */
   u32 argv;                   /* bytes of it that were read */
   u32 argv_walk;              /* bytes of it that are matched */
-  u32 user;                   /* class, of the profile in force */
-  u32 exec_read;              /* the first exec program has done its part */
+  u32 argv_use;               /* ARGV_* */
+  u32 hash_known;
+  u8 sha256[32];
   u8 event[EVENT_HEADER];
-  u8 text[TEXT_AREA];   /* path, script's path, argv: three areas, see path.h */
+  u8 text[TEXT_AREA];   /* path, second path, argv: three areas, see path.h */
   u8 slack[2048];
 };
 BPF_ARRAY(pool, struct hw_scratch, SCRATCHES);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
- * One flat loop walks a list of jobs (this stretch of text through that automaton), up to sixteen bytes a turn: what a walk
- * costs doesn't depend on the number of rules, and the verifier sees one loop whatever is walked.
+ * A list of jobs (this stretch of text through that automaton) is walked, up to 64 bytes a turn: what a walk costs doesn't
+ * depend on the number of rules.
  * Maps: AUTOMATA, PROFILES (maps of maps). */
 
 ALWAYS_INLINE u32 table_index(u32 generation, u32 profile)
@@ -31,8 +31,7 @@ ALWAYS_INLINE void add_job(struct hw_scratch *scratch, u32 n, u32 automaton, u32
   job->state = state;
 }
 
-/* Byte, class, next state. Written so that no address is worth a register of its own: what clang spills inside the loop
- * differs from turn to turn, and the verifier would follow every difference. */
+/* Byte, class, next state. */
 #define AT(base, index, member) ({ u8 *_at = (u8 *)(base) + (index); OPAQUE(_at); _at + __builtin_offsetof(typeof(*(base)), member); })
 #define STEP \
   { \
@@ -44,52 +43,58 @@ ALWAYS_INLINE void add_job(struct hw_scratch *scratch, u32 n, u32 automaton, u32
   }
 #define FOUR_STEPS STEP STEP STEP STEP
 
-/* 0: every job's final state is in its `state`. 1: a table was missing or the turns ran out: fails closed.
- *
- * Where the walk stands is kept in memory, of which the verifier knows nothing: what it knows of a register differs
- * from turn to turn and from branch to branch, and it would walk 1,000 turns once for every difference. */
-ALWAYS_INLINE int walk(struct hw_scratch *scratch, u32 n_jobs, const int turns)
+int walk_turn(u64 turn)
 {
-  u64 turn = 0;
-  struct hw_automaton *automaton = 0;
-  volatile struct hw_walk *at = &scratch->walk;
-  at->n = 0;
-  at->n_jobs = n_jobs; /* in memory, too: a register less, or clang spills what differs from turn to turn */
-  at->offset = 0;
-  at->end = 0;
-  do {
-    u64 offset = at->offset, end = at->end, state = at->state, shift = at->shift & 15;
-    if (offset == end || !automaton) {
-      u64 n = MASKED(at->n, 31);
-      if (automaton) {
-        scratch->jobs[n].state = state;
-        n = MASKED(n + 1, 31);
-        at->n = n;
-      }
-      if (n >= at->n_jobs)
-        return 0;
-      struct hw_job *job = &scratch->jobs[n];
-      automaton = automaton_at(job->automaton);
-      if (!automaton)
-        return 1;
-      at->offset = job->offset;
-      at->end = job->offset + job->length;
-      at->state = job->state;
-      at->shift = automaton->shift;
-    } else {
-      u64 left = end - offset;
-      if (left >= 16) {
-        FOUR_STEPS FOUR_STEPS FOUR_STEPS FOUR_STEPS
-      } else if (left >= 4) {
-        FOUR_STEPS
-      } else {
-        STEP
-      }
-      at->state = state;
-      at->offset = offset;
+  struct hw_loop *loop;
+  CONTEXT(loop);
+  struct hw_scratch *scratch = loop->scratch;
+  struct hw_walk *walk = &scratch->walk;
+  u32 n = walk->n;
+  if (n >= walk->n_jobs)
+    return 1;
+  struct hw_job *job = &scratch->jobs[MASKED(n, 31)];
+  struct hw_automaton *automaton = automaton_at(job->automaton);
+  if (!automaton) {
+    walk->failed = 1;
+    return 1;
+  }
+  u64 offset = job->offset, state = job->state, shift = automaton->shift & 15;
+  volatile u32 *left = &job->length; /* read anew each time: what the verifier knew of it would be another path */
+  for (u32 i = 0; i < 4; i++) {
+    OPAQUE(i);
+    if (*left >= 16) {
+      FOUR_STEPS FOUR_STEPS FOUR_STEPS FOUR_STEPS
+      *left -= 16;
     }
-    turn++;
-    OPAQUE(turn);
-  } while (turn < turns);
-  return 1;
+  }
+  for (u32 i = 0; i < 3; i++) {
+    OPAQUE(i);
+    if (*left >= 4 && *left < 16) {
+      FOUR_STEPS
+      *left -= 4;
+    }
+  }
+  for (u32 i = 0; i < 3; i++) {
+    OPAQUE(i);
+    if (*left && *left < 4) {
+      STEP
+      *left -= 1;
+    }
+  }
+  job->offset = offset;
+  job->state = state;
+  if (!*left)
+    walk->n = n + 1;
+  return 0;
+}
+
+/* 0: every job's final state is in its `state`. 1: a table was missing: fails closed. */
+ALWAYS_INLINE int walk(struct hw_scratch *scratch, u32 n_jobs)
+{
+  scratch->walk.n = 0;
+  scratch->walk.n_jobs = n_jobs;
+  scratch->walk.failed = 0;
+  struct hw_loop loop = {.scratch = scratch};
+  LOOP(MAX_JOBS * (AREA / 64 + 2), walk_turn, &loop);
+  return scratch->walk.failed || scratch->walk.n < n_jobs;
 }

@@ -49,7 +49,7 @@ ALWAYS_INLINE void decide_net(u32 generation, u32 profile_number, struct hw_targ
     weigh(ruling, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0)); /* no table: fails closed */
     return;
   }
-  *record = profile->record[action & 7];
+  *record = profile->record[action & 31];
   struct hw_net_key key = {.prefixlen = 160, .user = user_class(profile), .port = target->port};
   __builtin_memcpy(key.address, target->address, 16);
   struct hw_net_value *value = bpf_map_lookup_elem(net, &key);
@@ -62,7 +62,7 @@ ALWAYS_INLINE void decide_net(u32 generation, u32 profile_number, struct hw_targ
     weigh(ruling, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0)); /* the table always has a /0: it is broken, fails closed */
     return;
   }
-  add_decision(ruling, &value->decisions[action == ACTION_SEND]);
+  add_decision(ruling, &value->decisions[action == ACTION_SEND ? 1 : action == ACTION_LISTEN ? 2 : 0]);
 }
 
 /* describe_process for cgroup programs, which have no typed task before 6.18. */
@@ -127,7 +127,7 @@ ALWAYS_INLINE int judge_net(struct hw_target *target, u32 action)
 
 /* Sockets whose traffic no hook above sees (raw, ping, UDP-Lite, SCTP, and MPTCP with its subflows): an agent whose
  * policies can deny a connection doesn't get one. Never allowed by silence. Hook: cgroup sock_create (inet only). */
-ALWAYS_INLINE int judge_socket(u32 type, u32 protocol)
+ALWAYS_INLINE int judge_socket(u32 family, u32 type, u32 protocol)
 {
   u32 tgid = bpf_get_current_pid_tgid() >> 32;
   struct hw_member *member = processes.lookup(&tgid);
@@ -151,6 +151,7 @@ ALWAYS_INLINE int judge_socket(u32 type, u32 protocol)
   event.generation = control->generation;
   event.profile = agent->profile;
   event.record = profile ? profile->record[ACTION_CONNECT] : RECORD_ALL;
+  event.object = family;
   event.port = protocol;
   event.flags = EVENT_FLAG_SOCKET | (control->armed ? 0 : EVENT_FLAG_DISARMED);
   describe_ruling(&event, &ruling);

@@ -2,7 +2,7 @@
  * Enforces read, write and create at the end of open, openat, openat2, creat, open_by_handle_at, and of pidfd_getfd, which
  * takes an open file from another process (one that dies for having opened it, too): the file that was really opened is
  * judged, and the process dies before it can use the descriptor.
- * Hook: sys_exit. Maps: scratches, inodes, sharers, doomed_files, and those of match.h. */
+ * Hook: sys_exit. Maps: pool, sharers, doomed_files, and those of match.h. */
 
 ALWAYS_INLINE int is_open(u64 number, int compat)
 {
@@ -51,48 +51,6 @@ ALWAYS_INLINE u64 open_flags(struct pt_regs *regs)
   return number == 2 ? GET(regs, si) : GET(regs, dx);
 }
 
-/* A file with several names: was one of them protected when the tables were made? Then that name's verdict counts. */
-ALWAYS_INLINE int add_other_names(struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
-                                  struct hw_location *at, u32 action, volatile struct hw_ruling *ruling)
-{
-  struct hw_inode_key key = {.superblock = at->superblock, .inode = at->inode, .profile = number, .bank = bank(scratch->header.generation)};
-  struct hw_inode_row *row = inodes.lookup(&key);
-  if (!row)
-    return 0;
-  u32 before = ruling->enforced, seen = ruling->observed;
-  u64 joint = 0;
-  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
-    OPAQUE(i);
-    if (i >= profile->n_paths)
-      break;
-    struct hw_automaton *automaton = automaton_at(index * AUTOMATA_A_PROFILE + i);
-    if (!automaton)
-      continue;
-    u32 out = automaton->output[MASKED(row->state[i], MAX_STATES - 1)];
-    u32 cell = MASKED(out * N_FILE_ACTIONS + (action & 3), MAX_DECISIONS * N_FILE_ACTIONS - 1);
-    add_decision(ruling, &automaton->decisions[cell]);
-  }
-  return ruling->enforced > before || ruling->observed > seen; /* weights: another reason counts, too */
-}
-
-/* The ruling for one action on the walked path (jobs 0 to n). */
-ALWAYS_INLINE int rule_on(struct hw_profile *profile, u32 index, u32 number, struct hw_scratch *scratch,
-                          struct hw_location *at, u32 jobs, u32 action, volatile struct hw_ruling *ruling)
-{
-  u64 joint = 0;
-  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
-    OPAQUE(i);
-    if (i >= jobs)
-      break;
-    if (add_job_result(scratch, ruling, i, action, &joint))
-      refuse_unknown(profile, ruling, action);
-  }
-  add_otherwise(profile, ruling, action);
-  if (at->links > 1 && at->place == PLACED)
-    return add_other_names(profile, index, number, scratch, at, action, ruling);
-  return 0;
-}
-
 /* The others in whose descriptor table the refused file stands: they die at their next return to user space, and the
  * daemon, told by this event, ends those that sleep. */
 ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event)
@@ -106,65 +64,23 @@ ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event
   emit_lifecycle(event);
 }
 
-ALWAYS_INLINE u32 severity(struct hw_ruling *ruling) { return VERDICT_OF(ruling->enforced) * 8 + VERDICT_OF(ruling->observed); }
-
-/* Judges every access that the open was, and keeps the most severe ruling; returns its action. */
-ALWAYS_INLINE u32 judge_accesses(struct hw_agent *agent, struct hw_profile *profile, u32 index,
-                                 struct hw_scratch *scratch, u32 accesses)
-{
-  struct hw_location *at = &scratch->file;
-  struct hw_event *event = &scratch->header;
-  struct hw_ruling *worst = &scratch->worst, *ruling = &scratch->ruling;
-  u32 worst_action = ACTION_READ, record = RECORD_NONE, jobs = 0;
-  int judged = 0;
-  if (at->place < PLACED_INTERNAL) {
-    volatile struct hw_scratch *noted = scratch; /* in memory, as in exec.h */
-    noted->user = user_class(profile);
-    add_path_jobs(scratch, profile, index, 0, at, 0, noted->user);
-    jobs = n_paths(profile);
-    judged = walk(scratch, jobs, OPEN_TURNS) == 0;
-    if (!judged)
-      at->place = PLACED_NOWHERE;
-  }
-  for (u32 action = ACTION_READ; action <= ACTION_CREATE; action++) {
-    if (!(accesses & (1 << action)))
-      continue;
-    u32 linked = 0;
-    __builtin_memset(ruling, 0, sizeof(*ruling));
-    if (judged)
-      linked = rule_on(profile, index, agent->profile, scratch, at, jobs, action, ruling);
-    else if (at->place != PLACED_INTERNAL) /* what no path leads to (a pipe) is nobody's rule */
-      refuse_unknown(profile, ruling, action);
-    if (profile->record[action & 7] > record)
-      record = profile->record[action & 7];
-    if (severity(ruling) >= severity(worst)) {
-      __builtin_memcpy(worst, ruling, sizeof(*worst));
-      worst_action = action;
-      event->flags = linked ? EVENT_FLAG_LINKED : 0;
-    }
-  }
-  event->record = record;
-  return worst_action;
-}
-
 /* The file that was opened: where it is, what its policies say, and what becomes of the process. */
-ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *control, struct hw_agent *agent,
-                                     struct hw_member *member, struct hw_scratch *scratch, struct file *file, u32 accesses)
+ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *control, struct hw_member *member,
+                                     struct hw_scratch *scratch, struct file *file, u32 accesses)
 {
   struct task_struct *task = bpf_get_current_task_btf();
   struct hw_event *event = &scratch->header;
-  u32 index = table_index(event->generation, agent->profile);
-  struct hw_profile *profile = profile_at(index);
-  locate(scratch, control, file, 0, &scratch->file);
-  if (profile) {
-    event->action = judge_accesses(agent, profile, index, scratch, accesses);
-  } else {
-    event->action = ACTION_READ;
-    event->record = RECORD_ALL;
-    refuse_unknown(0, &scratch->worst, ACTION_READ); /* no table: fails closed */
-  }
+  struct dentry *dentry;
+  struct vfsmount *mount;
+  LOAD(dentry, file, f_path.dentry);
+  LOAD(mount, file, f_path.mnt);
+  locate(scratch, dentry, mount, 0);
+  scratch->actions[0] = accesses;
+  judge(scratch);
   describe_ruling(event, &scratch->worst);
-  describe_location(event, &scratch->file, control);
+  describe_location(event, &scratch->at[0], control);
+  if (scratch->worst.is_linked)
+    event->flags |= EVENT_FLAG_LINKED;
   int users = GET(GET(task, files), count.counter), threads = GET(GET(task, signal), nr_threads);
   if (is_deadly(control, &scratch->worst)) {
     u64 flags = open_flags(regs);
@@ -176,7 +92,7 @@ ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *co
     end_process(member);
     event->outcome = happened ? OUTCOME_KILLED_AFTER_EFFECT : OUTCOME_KILLED_BEFORE_EFFECT;
   }
-  emit_action(scratch, event, scratch->file.offset, scratch->file.length);
+  emit_action(scratch, event, scratch->at[0].offset, scratch->at[0].length);
   /* Whoever has the table, not only whom the numbers betray: threads may have tables of their own. */
   if (event->flags & (EVENT_FLAG_SHARED | EVENT_FLAG_THREADS))
     ruin_sharers(task, event);
@@ -193,7 +109,7 @@ ALWAYS_INLINE int judge_vanished(struct hw_control *control, struct hw_agent *ag
     count_blind(member->agent, ACTION_READ);
     return 0;
   }
-  begin_event(scratch, member, agent, control);
+  begin_event(scratch, member, agent, control, TIER_SIGNAL);
   struct hw_event *event = &scratch->header;
   struct hw_profile *profile = profile_at(table_index(event->generation, agent->profile));
   refuse_unknown(profile, &scratch->worst, ACTION_READ);
@@ -226,8 +142,6 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
     return judge_vanished(control, agent, member);
   u32 mode = 0, slot = 0;
   LOAD(mode, file, f_mode);
-  /* Shifts, not branches: the verifier would walk all that follows once for each value that it knows. For the same
-   * reason the number of the system call isn't carried along, but read again where it is needed. */
   u32 accesses = (mode & 1) << ACTION_READ | ((mode >> 1) & 1) << ACTION_WRITE | ((mode >> 20) & 1) << ACTION_CREATE;
   if (!accesses)
     return 0; /* O_PATH: nothing can be read or written through it; opening it anew is an open of its own */
@@ -237,9 +151,8 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
     count_blind(member->agent, ACTION_READ);
     return 0;
   }
-  begin_event(scratch, member, agent, control);
-  scratch->header.accesses = accesses;
-  judge_file_opened(regs, control, agent, member, scratch, file, accesses);
+  begin_event(scratch, member, agent, control, TIER_SIGNAL);
+  judge_file_opened(regs, control, member, scratch, file, accesses);
   give_scratch(slot);
   return 0;
 }

@@ -34,6 +34,18 @@ static void *(*bpf_rdonly_cast)(void *pointer, u32 type) = (void *)KFUNC_CAST;
  * the counter of a long loop goes through this barrier. */
 #define OPAQUE(variable) asm volatile("" : "+r"(variable))
 
+/* A loop is a call of bpf_loop (5.17): the verifier looks at one turn, whatever their number. bcc can't point at a function,
+ * so a number stands in for the callback, and the loader puts its code behind the program's (link.py). A callback has one
+ * argument (bcc would rewrite a second); its context, which must lie on the caller's stack, comes in r2. It returns 1 to
+ * end the loop. Whatever is carried from turn to turn lies in memory, of which the verifier knows nothing. */
+#define CALLBACK(name) ((void *)((u64)CALLBACK_STAND_IN << 32 | CALLBACK_##name))
+#define CONTEXT(variable) asm volatile("%0 = r2" : "=r"(variable)) /* first of all: the compiler may use r2 */
+#define LOOP(turns, name, context) bpf_loop(turns, CALLBACK(name), context, 0)
+
+/* A function that many programs call is compiled once and linked to each the same way. It has one argument (bcc would
+ * rewrite others), a number to the front end, so that it leaves what is behind the pointer alone. */
+#define CALL(name, argument) (((long (*)(void *))CALL_##name)(argument))
+
 /* The value returned by an atomic add needs -mcpu=v3, which bcc 0.26 doesn't pass: only add, never fetch. */
 #define ATOMIC_ADD(pointer, value) ((void)__sync_fetch_and_add((pointer), (value)))
 
@@ -54,8 +66,11 @@ static void *(*bpf_rdonly_cast)(void *pointer, u32 type) = (void *)KFUNC_CAST;
 #define AF_INET 2
 #define AF_INET6 10
 #define SIGKILL 9
+#define SIGSTOP 19
 #define EPERM 1
 /* Our structs are called hw_*: vmlinux.h has thousands of names, `location`, `event` and `key` among them. */
 #define S_IFMT 00170000
 #define S_IFREG 0100000
-#define AT_BASE 7
+#define S_IFDIR 0040000
+#define S_IFBLK 0060000
+#define S_IFCHR 0020000

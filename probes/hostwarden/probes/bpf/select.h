@@ -30,17 +30,17 @@ ALWAYS_INLINE u32 reason_by_exe(struct hw_control *control, struct file *file, s
   scratch->header.generation = control->generation;
   u32 index = table_index(scratch->header.generation, PROFILE_SELECTORS);
   struct hw_profile *profile = profile_at(index);
-  struct hw_location *at = &scratch->file;
+  struct hw_location *at = &scratch->at[0];
   struct hw_ruling *ruling = &scratch->ruling;
   if (!profile)
     return 0;
   __builtin_memset(ruling, 0, sizeof(*ruling));
-  locate(scratch, control, file, 0, at);
-  if (at->place >= PLACED_INTERNAL)
+  locate_file(scratch, file, 0);
+  if (!HAS_PATH(at->place))
     return 0;
   add_path_jobs(scratch, profile, index, 0, at, 0, 0);
   u32 jobs = n_paths(profile);
-  if (walk(scratch, jobs, OPEN_TURNS))
+  if (walk(scratch, jobs))
     return 0;
   u64 joint = 0;
   for (u32 i = 0; i < MAX_AUTOMATA; i++) {

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Processes, namespaces and mounts on the tiers that refuse, and what no agent may whatever its policies say.
+ * Hooks: task_alloc, task_kill, task_set*, ptrace_access_check, userns_create, capable, sb_*, move_mount, bpf,
+ * perf_event_open, kernel_*, settime, file_ioctl. */
+
+#define CLONE_NEW 0x7e020080 /* every CLONE_NEW* flag */
+#define CLONE_NEWUSER 0x10000000
+#define CAP_DAC_READ_SEARCH 2
+#define CAP_SYS_ADMIN 21
+#define CAP_OPT_NOAUDIT 2
+#define PTRACE_MODE_ATTACH 2
+#define PTRACE_MODE_NOAUDIT 4
+#define READING_MODULE 2 /* enum kernel_read_file_id */
+#define READING_KEXEC_INITRAMFS 4
+#define TIOCSTI 0x5412
+#define TIOCLINUX 0x541c
+
+/* Is `task` a member of the same agent? */
+ALWAYS_INLINE int is_own(struct hw_case *it, struct task_struct *task)
+{
+  u32 tgid = GET(task, tgid);
+  struct hw_member *other = processes.lookup(&tgid);
+  return other && other->agent == it->member->agent;
+}
+
+ALWAYS_INLINE int is_warden(struct hw_case *it, struct task_struct *task)
+{
+  return it->control->warden && (u32)GET(task, tgid) == it->control->warden;
+}
+
+/* Something done to another process: free within the agent, never to the warden, else as the policies say. */
+ALWAYS_INLINE int judge_on_process(struct task_struct *task, u32 action, u32 detail, int is_asked)
+{
+  struct hw_case it;
+  int way = enter(&it, action);
+  if (way != JUDGE)
+    return way;
+  u32 tgid = GET(task, tgid);
+  if (is_warden(&it, task))
+    return refuse_always(&it, ACTION_KERNEL, tgid, KERNEL_WARDEN);
+  if (is_asked && !is_own(&it, task))
+    return judge_plain(&it, action, tgid, detail);
+  give_scratch(it.slot);
+  return 0;
+}
+
+ALWAYS_INLINE int judge_signal(struct task_struct *task, u64 info, u32 signal)
+{
+  if (info == 1 || !signal)
+    return 0; /* the kernel's own (SEND_SIG_PRIV), or only asking whether it is there */
+  return judge_on_process(task, ACTION_SIGNAL, signal, 1);
+}
+
+ALWAYS_INLINE int judge_tracing(struct task_struct *task, u32 mode)
+{
+  if (mode & PTRACE_MODE_NOAUDIT)
+    return 0;
+  return judge_on_process(task, ACTION_PTRACE, mode, mode & PTRACE_MODE_ATTACH);
+}
+
+ALWAYS_INLINE int refuse_on_warden(struct task_struct *task)
+{
+  struct hw_case it;
+  struct hw_member *member = membership();
+  if (!member)
+    return 0;
+  int way = enter(&it, ACTION_KERNEL);
+  if (way != JUDGE)
+    return way;
+  if (is_warden(&it, task))
+    return refuse_always(&it, ACTION_KERNEL, GET(task, tgid), KERNEL_WARDEN);
+  give_scratch(it.slot);
+  return 0;
+}
+
+ALWAYS_INLINE int judge_namespace(u32 flags)
+{
+  struct hw_case it;
+  int way = enter(&it, ACTION_NAMESPACE);
+  if (way != JUDGE)
+    return way;
+  return judge_plain(&it, ACTION_NAMESPACE, 0, flags);
+}
+
+/* A child is a member before anybody can see it (task.h does the rest when it starts); an agent that is ended or stopped
+ * makes no more. */
+ALWAYS_INLINE int judge_child(u64 flags)
+{
+  struct hw_member *member = membership();
+  if (!member || member->flags & MEMBER_WARDEN)
+    return 0;
+  struct hw_agent *agent = agent_of(member);
+  if (agent && agent->id == member->agent && agent->state & AGENT_KILLED) {
+    bpf_send_signal(SIGKILL);
+    return 1;
+  }
+  if (flags & CLONE_NEW && !(flags & CLONE_NEWUSER)) /* with a user namespace: judged at its own hook */
+    return judge_namespace(flags & CLONE_NEW);
+  return 0;
+}
+
+ALWAYS_INLINE u32 asked_namespaces(void)
+{
+  struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+  u64 number = system_call();
+  if (!regs)
+    return 0;
+  if (is_compat())
+    return number == 310 ? GET(regs, bx) & CLONE_NEW : number == 346 ? GET(regs, cx) | 1 : 0;
+  return number == 272 ? GET(regs, di) & CLONE_NEW : number == 308 ? GET(regs, si) | 1 : 0;
+}
+
+/* Calls for which CAP_SYS_ADMIN is asked and whose action policies decide: mounts and namespaces. */
+ALWAYS_INLINE int has_own_action(u64 number)
+{
+  if (is_compat())
+    return number == 21 || number == 52 || number == 217 || number == 310 || number == 346 || (number >= 428 && number <= 433) || number == 442;
+  return number == 155 || number == 165 || number == 166 || number == 272 || number == 308 || (number >= 428 && number <= 433) || number == 442;
+}
+
+/* Capabilities of the host (not of a user namespace of the agent's own) that no agent has. */
+ALWAYS_INLINE int judge_capability(struct user_namespace *namespace, u32 capability, u32 options)
+{
+  struct hw_member *member = membership();
+  if (!member || member->flags & MEMBER_WARDEN)
+    return 0;
+  struct hw_control *control = switchboard();
+  if (!control || GET(namespace, level) != 0)
+    return 0;
+  if (capability == CAP_SYS_ADMIN) {
+    u32 asked = asked_namespaces();
+    if (asked & ~CLONE_NEWUSER)
+      return judge_namespace(asked & CLONE_NEW);
+    if (has_own_action(system_call()))
+      return 0;
+  }
+  if (!(control->capabilities >> (capability & 63) & 1))
+    return 0;
+  if (!control->armed)
+    return 0;
+  if (options & CAP_OPT_NOAUDIT || capability == CAP_DAC_READ_SEARCH)
+    return 1; /* the kernel asks by itself (at every look-up of root's): nothing that the agent attempted */
+  struct hw_case it;
+  int way = enter(&it, ACTION_CAPABILITY);
+  if (way != JUDGE)
+    return way;
+  return refuse_always(&it, ACTION_CAPABILITY, capability, 0);
+}
+
+ALWAYS_INLINE int refuse_reach(u32 what)
+{
+  struct hw_case it;
+  int way = enter(&it, ACTION_KERNEL);
+  if (way != JUDGE)
+    return way;
+  return refuse_always(&it, ACTION_KERNEL, 0, what);
+}
+
+ALWAYS_INLINE int judge_kernel_file(u32 id)
+{
+  if (id < READING_MODULE || id > READING_KEXEC_INITRAMFS)
+    return 0;
+  return refuse_reach(id == READING_MODULE ? KERNEL_MODULE : KERNEL_KEXEC);
+}
+
+/* Keys pressed for somebody at a terminal. */
+ALWAYS_INLINE int judge_ioctl(u32 command)
+{
+  return command == TIOCSTI || command == TIOCLINUX ? refuse_reach(KERNEL_TTY) : 0;
+}
+
+/* Mounting over something, or taking a mount away: refused also where it would change what rules say of what is below. */
+ALWAYS_INLINE int judge_mount(struct dentry *dentry, struct vfsmount *mount, int is_over)
+{
+  struct hw_case it;
+  int way = enter(&it, ACTION_MOUNT);
+  if (way != JUDGE)
+    return way;
+  struct hw_scratch *scratch = it.scratch;
+  locate(scratch, dentry, mount, 0);
+  locate_nothing(&scratch->at[1]);
+  scratch->actions[0] = 1 << ACTION_MOUNT;
+  scratch->has_second = 1;
+  judge(scratch);
+  /* In a namespace of its own it hides nothing from anybody, and paths are the superblocks': nothing changes. */
+  int is_hosts = (u64)GET(GET(bpf_get_current_task_btf(), nsproxy), mnt_ns) == it.control->host_mnt_ns;
+  if (is_over && is_hosts && crosses_boundary(scratch) && !is_refusal(it.control, &scratch->worst))
+    weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
+  return finish(&it);
+}
+
+#define MS_REMOUNT 32
+#define MS_PROPAGATION 0x1e0000
+
+ALWAYS_INLINE int judge_mounting(struct path *over, u64 flags)
+{
+  return judge_mount(GET(over, dentry), GET(over, mnt), !(flags & (MS_REMOUNT | MS_PROPAGATION)));
+}
+
+/* What is taken away is judged by where it stands. */
+ALWAYS_INLINE int judge_unmounting(struct vfsmount *vfsmount)
+{
+  struct mount *mount = (struct mount *)((u64)vfsmount - __builtin_offsetof(struct mount, mnt)), *parent = 0;
+  struct dentry *point = 0;
+  READ(parent, mount, mnt_parent);
+  READ(point, mount, mnt_mountpoint);
+  u64 above = (u64)parent + __builtin_offsetof(struct mount, mnt);
+  OPAQUE(above);
+  return judge_mount(TYPED(dentry, point), (struct vfsmount *)above, 1);
+}
