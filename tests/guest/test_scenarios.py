@@ -13,6 +13,7 @@ from tests.host.conftest import Hostwarden
 from tests.host.scenario_run import RUN_S, run_scenarios
 
 ROWS = load().rows
+READY_S = 300  # where the processor is emulated, compiling takes its time
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def told() -> Iterator[dict[str, Any]]:
     daemon = Hostwarden(Path(tempfile.mkdtemp(prefix="hw-guest-", dir="/var/tmp")))
     daemon.root.chmod(0o755)
     try:
-        daemon.start()
+        daemon.spawn()
+        daemon.wait_until(daemon.is_ready, READY_S)
         yield run_scenarios(daemon)
     finally:
         daemon.take_down()

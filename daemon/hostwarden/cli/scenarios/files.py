@@ -42,6 +42,12 @@ def open_file(form: str, words: str, path: str) -> None:
     use(FORMS[form](path, flags), flags)
 
 
+def opens(path: str) -> None:
+    """Open for reading, and say so."""
+    os.open(path, os.O_RDONLY)
+    _say(b"opened")
+
+
 def use(fd: int, flags: int) -> None:
     """Read what is there (or list it) to stdout, append our line."""
     if flags & os.O_DIRECTORY and flags & os.O_TMPFILE != os.O_TMPFILE:
@@ -333,7 +339,7 @@ def deep_read(folder: str, name: str, count: str, file: str) -> None:
 
 
 ACTS = {
-    "open": open_file, "use_held": use_held, "use_number": use_number,
+    "open": open_file, "opens": opens, "use_held": use_held, "use_number": use_number,
     "receive": receive, "take": take, "share": share, "race_open": race_open,
     "insist": insist,
     "sendfile": sendfile, "splice": splice, "copy_range": copy_range, "map_write": map_write, "map_read": map_read,

@@ -134,6 +134,8 @@ def _row(
     kinds = [kind for kind in ACT_KINDS if kind in raw]
     effects = {key: raw[key] for key in EFFECTS if key in raw}
     answers = [key for key in ("refused", "works", "observed") if key in raw]
+    if raw.get("meanwhile") not in (None, "reload", "release"):
+        raise ScenarioError(f"{where}: meanwhile is reload or release")
     if len(kinds) != 1 or not effects or len(answers) != 1:
         raise ScenarioError(f"{where}: expected one of act, run, sh, bash; an effect; one of refused, works, observed")
     actions, target = _refusal(raw.get("refused", raw.get("observed")))

@@ -128,8 +128,11 @@ class Run:
         return self._word(text, f"{self._root}/*")
 
     def _run_command(self, name: str) -> list[str]:
-        label = f"{policies.LABEL}={name}-{self._token}"
+        label = f"{policies.LABEL}={self._label(name)}"
         return [*self._hostwarden, "run", "--agent", self._agent_name(name), "--label", label, "--"]
+
+    def _label(self, name: str) -> str:
+        return f"{name}-{self._token}"
 
     def _agent_name(self, name: str) -> str:
         return f"scenario-{name}-{self._token}"
@@ -187,14 +190,10 @@ class Run:
 
     @contextlib.contextmanager
     def _meanwhile(self, row: Row, who: str) -> Iterator[None]:
-        """What the operator does while the agent tries: reload, again and again."""
+        """What the operator does while the agent tries: ``reload`` all the time; ``release`` it, once it is frozen."""
         over = threading.Event()
-
-        def work() -> None:
-            while not over.is_set():
-                self._client.reload()
-
-        thread = threading.Thread(target=work)
+        works = {"reload": self._reload, "release": self._release}
+        thread = threading.Thread(target=lambda: works[row.meanwhile or ""](over, row.agent))
         if row.meanwhile is not None and who == "agent":
             thread.start()
         try:
@@ -203,6 +202,17 @@ class Run:
             over.set()
             if thread.ident is not None:
                 thread.join()
+
+    def _reload(self, over: threading.Event, _: str) -> None:
+        while not over.is_set():
+            self._client.reload()
+
+    def _release(self, over: threading.Event, agent: str) -> None:
+        while not over.wait(_LOG_PAUSE_S):
+            states = {each["agent"]: each["state"] for each in (json.loads(reply.json) for reply in self._client.ps())}
+            if states.get(self._agent_name(agent)) == "frozen":
+                self._client.release({policies.LABEL: self._label(agent)})
+                return
 
     # afterwards
 
