@@ -399,6 +399,15 @@ def test_which_of_two_rules_decides(
     assert found.enforced_reason.location == f"p.yaml:{line}"
 
 
+def test_an_excepted_socket_leaves_the_next_rule_its_say(policy: MakePolicy) -> None:
+    laws = [policy("- deny: send\n  to: 'unix:/x/**'\n  except: unix:/x/y\n- deny: send\n  to: 'unix:/x/*'")]
+    profile = compile_profile(laws, [ROOT])
+    for path, line in ((b"/x/y", 7), (b"/x/z", 4), (b"/x/y/z", 4)):
+        found = by_tables(profile, 1, 0, path, None, Action.SEND)
+        assert found == decide(laws, Attempt(Action.SEND, path=path))
+        assert found.enforced_reason.location == f"p.yaml:{line}"
+
+
 def test_an_excepted_argv_rule_leaves_the_next_one_its_say(policy: MakePolicy) -> None:
     laws = [policy("- deny: exec\n  argv: a*\n  except: '* -n'\n- deny: exec\n  argv: ab*")]
     profile = compile_profile(laws, [ROOT])
