@@ -5,38 +5,29 @@ members of our structs as the probes do (the back end's layout), and read the ke
 which tells of the trap: bcc's front end and its back end don't lay out all structs alike.
 """
 
-import ctypes
-import json
-import os
 import re
 import struct
-import subprocess
-import sys
 import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hostwarden.daemon import kerneltables
-from hostwarden.daemon.defines import defines
 from hostwarden.policy.tables import Automaton, Decision, Joint, Otherwise, Profile, Reason
-from hostwarden.policy.words import NET_ACTIONS, POLICY_ACTIONS, Action, Mode, RecordMode, Verdict
-from hostwarden.probes import headers, kfuncs, layout, source
-from hostwarden.probes.programs import TABLES
+from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, RecordMode, Verdict
+from hostwarden.probes import headers, layout, link, programs, source
+from tests.host.compiled import Questions, compiled, flags
+from tests.host.kernel_types import Btf
 
-DUMP = Path(__file__).parent / "programs" / "dump.py"
-INSTRUCTION = struct.Struct("<BBhi")
-MOVE_NUMBER, ADD_NUMBER, CALL = 0xB7, 0x07, 0x85
-LOADS = {0x61: 4, 0x69: 2, 0x71: 1, 0x79: 8}  # BPF_LDX | BPF_MEM: width in bytes
-STRUCT, UNION, TYPEDEF, QUALIFIERS = 4, 5, 8, (9, 10, 11)  # include/uapi/linux/btf.h
+TIERS = ("signal", *programs.REFUSING)
 
 # struct of maps.h or event.h → its members in order, and how Python packs it ("pad" isn't looked at)
 OURS: dict[str, tuple[str, struct.Struct]] = {
     "hw_event": (" ".join(layout.Event._fields), layout.EVENT),
     "hw_agent": ("id profile state pad", layout.AGENT),
-    "hw_control": ("host_mnt_ns generation armed deny_is_kill selectors shown pad", layout.CONTROL),
+    "hw_control": ("host_mnt_ns generation armed deny_is_kill selectors shown warden capabilities", layout.CONTROL),
     "hw_decision": ("enforced observed covered pad", layout.DECISION),
     "hw_otherwise": ("weight policy", layout.OTHERWISE),
     "hw_joint": ("weight mode covers actions", layout.JOINT),
@@ -44,13 +35,14 @@ OURS: dict[str, tuple[str, struct.Struct]] = {
     "hw_superblock_key": ("address bank", layout.SUPERBLOCK_KEY),
     "hw_superblock_row": ("row dev", layout.SUPERBLOCK_ROW),
     "hw_inode_key": ("superblock inode profile bank", layout.INODE_KEY),
+    "hw_hash_key": ("bank profile sha256", layout.HASH_KEY),
     "hw_sharer": ("files tgid", layout.SHARER),
     "hw_member": ("forker_start shared_files agent forker flags scratch", layout.MEMBER),
 }
+ARRAYS = {("hw_event", "address"), ("hw_net_key", "address"), ("hw_hash_key", "sha256")}
 SIZES = {
-    "hw_hash_key": layout.HASH_KEY.size,
     "hw_inode_row": layout.INODE_ROW.size,
-    "hw_net_value": len(NET_ACTIONS) * layout.DECISION.size,
+    "hw_net_value": layout.NET_VALUE_ACTIONS * layout.DECISION.size,
     "hw_profile": layout.profile_size(),
     "hw_automaton": layout.automaton_size(),
     "hw_counts": layout.counts_layout(len(Action), len(Verdict)).size,
@@ -68,10 +60,15 @@ AUTOMATON = ("shift", "classes", "joint", "decisions", "output", "next")
 KERNEL = {
     "task_struct": "tgid pid group_leader files signal real_parent start_boottime mm cgroups task_works nsproxy"
     " exit_code thread_info.status",
-    "mm_struct": "arg_start arg_end",
+    "mm_struct": "arg_start arg_end exe_file",
+    "vm_area_struct": "vm_file",
     "file": "f_path.dentry f_path.mnt f_mode f_flags f_inode f_task_work",
     "dentry": "d_parent d_name d_name.len d_name.name d_inode d_sb",
-    "inode": "i_nlink i_ino",
+    "path": "dentry mnt",
+    "inode": "i_nlink i_ino i_mode i_rdev",
+    "proc_inode": "vfs_inode pid",
+    "pid": "numbers[0].nr",
+    "user_namespace": "level",
     "super_block": "s_dev s_flags s_magic s_root",
     "mount": "mnt mnt.mnt_root mnt_parent mnt_mountpoint mnt_ns",
     "nsproxy": "mnt_ns",
@@ -81,66 +78,26 @@ KERNEL = {
     "css_set": "dfl_cgrp",
     "cgroup": "level ancestors kn",
     "kernfs_node": "name",
-    "linux_binprm": "file filename interp executable",
+    "linux_binprm": "file filename interp executable buf[0] buf[1]",
     "callback_head": "next",
-    "pt_regs": "orig_ax si dx cx",
+    "pt_regs": "orig_ax di si dx cx bx",
+    "socket": "sk",
+    "sock": "__sk_common.skc_family __sk_common.skc_num __sk_common.skc_rcv_saddr __sk_common.skc_v6_rcv_saddr",
+    "unix_sock": "path.dentry path.mnt addr peer",
+    "unix_address": "len name",
 }
 MEMBERS = [(name, member) for name, members in KERNEL.items() for member in members.split()]
 
 
-class Questions:
-    """C functions, and what they were compiled to."""
-
-    def __init__(self) -> None:
-        self.functions: dict[str, str] = {}
-        self.code: dict[str, list[tuple[int, int, int, int]]] = {}
-
-    def ask(self, name: str, body: str) -> None:
-        """One more: ``at`` is an address of which the compiler knows nothing."""
-        name = re.sub(r"\W", "_", name)
-        self.functions[name] = f"u64 {name}(u64 *ctx) {{ u64 at = ctx[0]; OPAQUE(at); {body} }}"
-
-    def compile(self) -> None:
-        """All at once."""
-        with tempfile.TemporaryDirectory(prefix="hw-layouts-", dir="/var/tmp") as cache:
-            os.environ["BCC_KERNEL_SOURCE"] = str(headers.tree(Path(cache)))
-            flags = defines(64, 64) | layout.SIZES | kfuncs.defines() | {f"FD_{name.upper()}": 0 for name in TABLES}
-            job = {
-                "text": source.text() + "\n".join(self.functions.values()) + "\n",
-                "flags": flags,
-                "functions": list(self.functions),
-            }
-            done = subprocess.run(
-                [sys.executable, DUMP], input=json.dumps(job), capture_output=True, text=True, timeout=110, check=False
-            )
-        assert done.returncode == 0, done.stderr[-4000:]
-        for name, code in json.loads(done.stdout.splitlines()[-1]).items():
-            self.code[name] = list(INSTRUCTION.iter_unpack(bytes.fromhex(code)))
-
-    def number(self, name: str) -> int:
-        """What a function returns that returns a constant."""
-        opcode, _, _, immediate = self.code[re.sub(r"\W", "_", name)][-2]
-        assert opcode == MOVE_NUMBER, self.code[name]
-        return immediate
-
-    def loaded(self, name: str) -> tuple[int, int]:
-        """Offset and width of the last load: from `at`, which was the first one."""
-        code = self.code[re.sub(r"\W", "_", name)]
-        loads = [place for place, one in enumerate(code) if one[0] in LOADS]
-        assert len(loads) >= 2, code
-        last = loads[-1]
-        added = sum(one[3] for one in code[loads[0] : last] if one[0] == ADD_NUMBER)
-        return code[last][2] + added, LOADS[code[last][0]]
-
-    def read(self, name: str) -> int:
-        """The offset that is added to the address which the helper is called with (its third argument)."""
-        code = self.code[re.sub(r"\W", "_", name)]
-        call = next(place for place, one in enumerate(code) if one[0] == CALL)
-        return sum(one[3] for one in code[:call] if one[0] == ADD_NUMBER and one[1] & 0xF != 1 and one[3] >= 0)
+@pytest.fixture(scope="module")
+def tree() -> Iterator[Path]:
+    """Headers of this kernel, made here."""
+    with tempfile.TemporaryDirectory(prefix="hw-layouts-", dir="/var/tmp") as cache:
+        yield headers.tree(Path(cache))
 
 
 @pytest.fixture(scope="module")
-def answers() -> Questions:
+def answers(tree: Path) -> Questions:
     """Everything that is asked here, compiled once."""
     asked = Questions()
     for name, (members, _) in OURS.items():
@@ -149,7 +106,7 @@ def answers() -> Questions:
             place = f"((struct {name} *)at)->{member}"
             asked.ask(
                 f"load_{name}_{member}",
-                f"return {place}{'[0]' if member == 'address' and name != 'hw_superblock_key' else ''};",
+                f"return {place}{'[0]' if (name, member) in ARRAYS else ''};",
             )
     for name in SIZES:
         asked.ask(f"size_{name}", f"return sizeof(struct {name});")
@@ -160,9 +117,9 @@ def answers() -> Questions:
         asked.ask(f"get_{name}_{member}", f"return (u64)&GET((struct {name} *)at, {member}) - at;")
         asked.ask(
             f"read_{name}_{member}",
-            f"typeof(((struct {name} *)0)->{member}) to; READ(to, (struct {name} *)at, {member}); return *(u8 *)&to;",
+            f"u8 to; READ(to, (struct {name} *)at, {member}); return to;",
         )
-    asked.compile()
+    asked.compile(tree)
     return asked
 
 
@@ -186,7 +143,7 @@ def test_python_packs_what_c_has(answers: Questions, name: str) -> None:
     for member, (offset, width) in expected.items():
         place, loaded = answers.loaded(f"load_{name}_{member}")
         assert place == offset, member
-        assert loaded == (1 if width == 16 else width), member
+        assert loaded == (1 if (name, member) in ARRAYS else width), member
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -284,63 +241,6 @@ def test_automaton(answers: Questions) -> None:
 # the kernel's structs
 
 
-class Btf:
-    """/sys/kernel/btf/vmlinux, as far as offsets of members go (Documentation/bpf/btf.rst)."""
-
-    def __init__(self) -> None:
-        self._library = ctypes.CDLL("libbpf.so.1")
-        self._library.btf__load_vmlinux_btf.restype = ctypes.c_void_p
-        self._library.btf__type_by_id.restype = ctypes.c_void_p
-        self._library.btf__name_by_offset.restype = ctypes.c_char_p
-        self._btf = ctypes.c_void_p(self._library.btf__load_vmlinux_btf())
-
-    def offset(self, name: str, path: str) -> int:
-        """In bytes, of ``member`` or ``member.member`` of a struct."""
-        kind: int = self._library.btf__find_by_name_kind(self._btf, name.encode(), STRUCT)
-        assert kind > 0, name
-        total = 0
-        for member in path.split("."):
-            found = self._find(kind, member)
-            assert found is not None, (name, path)
-            total, kind = total + found[0], found[1]
-        return total // 8
-
-    def _find(self, number: int, wanted: str) -> tuple[int, int] | None:
-        """Offset in bits and type of a member, those of nameless structs and unions included."""
-        info, size = self._head(number)
-        for name, kind, at in self._members(number, info, size):
-            at = at & 0xFFFFFF if info >> 31 else at
-            if name == wanted:
-                return at, self._stripped(kind)
-            inner = self._find(self._stripped(kind), wanted) if not name else None
-            if inner:
-                return at + inner[0], inner[1]
-        return None
-
-    def _stripped(self, number: int) -> int:
-        while (self._head(number)[0] >> 24 & 0x1F) in (TYPEDEF, *QUALIFIERS):
-            number = self._head(number)[1]
-        return number
-
-    def _head(self, number: int) -> tuple[int, int]:
-        _, info, size = struct.unpack("<III", ctypes.string_at(self._address(number), 12))
-        return info, size
-
-    def _members(self, number: int, info: int, _size: int) -> list[tuple[str, int, int]]:
-        if info >> 24 & 0x1F not in (STRUCT, UNION):
-            return []
-        raw = ctypes.string_at(self._address(number) + 12, 12 * (info & 0xFFFF))
-        return [(self._name(name), kind, at) for name, kind, at in struct.iter_unpack("<III", raw)]
-
-    def _address(self, number: int) -> int:
-        address: int = self._library.btf__type_by_id(self._btf, number)
-        return address
-
-    def _name(self, offset: int) -> str:
-        name: bytes = self._library.btf__name_by_offset(self._btf, offset)
-        return name.decode()
-
-
 @pytest.fixture(scope="module")
 def btf() -> Btf:
     """The running kernel's types."""
@@ -378,9 +278,42 @@ def code() -> str:
 
 
 def test_every_member_that_is_read_is_in_the_table() -> None:
-    read = {re.sub(r"\[.*\]", "", one[-1]) for one in arguments(code())}  # the last argument names the member
-    assert len(read) > 30
-    assert sorted(read - {member for _, member in MEMBERS}) == [], "add them to KERNEL"
+    text = code()
+    read = arguments(text)
+    assert len(read) > 90
+    known: dict[str, set[str]] = {}
+    for name, member in MEMBERS:
+        known.setdefault(member.partition("[")[0], set()).add(name)
+    for macro, *_, pointer, member in read:
+        structs = known.get(member.partition("[")[0])
+        assert structs, f"add {member} to KERNEL"
+        possible = structs_of(text, pointer)  # empty: an expression, of which nothing is known here
+        assert not possible or possible & structs, (
+            f"{macro}(…{pointer}, {member}): add it to one of {possible} in KERNEL"
+        )
+
+
+def structs_of(text: str, pointer: str) -> set[str]:
+    """What ``pointer`` may point to: by a cast, by P() of hostwarden.c, or by a declaration of that name."""
+    cast = re.match(r"\(struct (\w+) \*\)|P\((\w+),|struct (\w+)$", pointer)
+    if cast:
+        return {name for name in cast.groups() if name}
+    declared = re.findall(rf"\bstruct (\w+) (?:\*\w+(?: = [^,;]*)?, )*\*{re.escape(pointer)}\b", text)
+    return set(declared) if re.fullmatch(r"\w+", pointer) else set()
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_program_compiles_and_is_linked(tree: Path, tier: str) -> None:
+    """For each tier; and what is called by number is there, with its context fetched in time (link.py)."""
+    wanted = programs.of((tier, "cgroup"))
+    names = list({program.function for program in wanted} | {*programs.CALLBACKS, *programs.FUNCTIONS})
+    made = compiled(source.text(), flags(tier, tree), names, tree)
+    reached: set[str] = set()
+    for program in wanted:
+        linked = link.link(program.function, made.__getitem__)
+        reached |= {name for _, name in linked.functions}
+    callees = {*programs.CALLBACKS, *programs.FUNCTIONS}
+    assert tier == "signal" or callees <= reached, "nobody calls them"
 
 
 def test_no_member_of_the_kernel_is_read_otherwise() -> None:
@@ -390,6 +323,7 @@ def test_no_member_of_the_kernel_is_read_otherwise() -> None:
     theirs -= ours  # a name that is both, here and there, is not looked at
     assert {"task", "dentry", "superblock"} <= theirs
     assert [one for one in re.findall(r"\b(\w+)->\w+", text) if one in theirs] == []
+    assert re.findall(r"P\([^)]*\)->\w+", text) == []
 
 
 def pointers(text: str, kinds: str) -> set[str]:

@@ -88,7 +88,7 @@ int path_link(u64 *ctx)
   ANSWER(judge_two(P(dentry, 0), GET(P(path, 1), mnt), 1 << ACTION_LINK | 1 << ACTION_READ | 1 << ACTION_WRITE, P(dentry, 2),
                    GET(P(path, 1), mnt), 1 << ACTION_CREATE));
 }
-int program_hash(u64 *ctx) { return note_hash(P(linux_binprm, 0)->file); }
+int program_hash(u64 *ctx) { return note_hash(GET(P(linux_binprm, 0), file)); }
 int mapping_hash(u64 *ctx) { return ctx[1] & PROT_EXEC ? note_hash(P(file, 0)) : 0; }
 int program_check(u64 *ctx) { ANSWER(judge_program_file(P(linux_binprm, 0))); }
 int unix_connect(u64 *ctx) { ANSWER(judge_unix(P(sock, 1), 1 << ACTION_CONNECT)); }
