@@ -103,6 +103,7 @@ ALWAYS_INLINE int judge_listening_ip(struct hw_case *it, struct sock *sock, u32 
   u32 record = RECORD_ALL;
   decide_net(event->generation, event->profile, &target, ACTION_LISTEN, &it->scratch->worst, &record);
   locate_nothing(&it->scratch->at[0]);
+  it->scratch->at[0].place = PLACED; /* it has an address, no path */
   event->record = record;
   event->action = ACTION_LISTEN;
   event->accesses = 1 << ACTION_LISTEN;
