@@ -1,7 +1,8 @@
 """What the kernel must answer, by the oracle: the policies' own words, with what path.h and open.h state on top.
 
 * A file with several host paths, or none, is asked about as one whose path conditions are answered already.
-* A path that can't be rebuilt (too deep, too long, unknown file system) is denied where an enforcing policy could deny.
+* A path that can't be rebuilt (too deep, too long, unknown file system) is denied where an enforcing policy could deny;
+  so is a program whose content can't be known, where rules ask for it.
 * An open is every access that it was: the most severe ruling counts, of equal ones the later action's.
 """
 
@@ -14,7 +15,7 @@ from hostwarden.policy.match import match_path
 from hostwarden.policy.model import PathPattern, Policy
 from hostwarden.policy.oracle import Attempt, Contribution, Ruling, contributions, decide, decisive
 from hostwarden.policy.tables import Profile, Reason
-from hostwarden.policy.words import Action, Mode, Verdict
+from hostwarden.policy.words import Action, Mode, Tier, Verdict
 from hostwarden.probes.layout import Event
 from tests.host.oracle_world import Found, Location
 
@@ -139,11 +140,13 @@ def executed(
     files: Sequence[tuple[Location, bytes]],
     argv: tuple[bytes, ...],
     uid: int,
+    tier: Tier,
 ) -> Answer:
     """For an exec of ``files``: a program, or a script's interpreter and the script: what is said of any counts."""
     line = argv if sum(len(argument) + 1 for argument in argv) <= MAX_ARGV else None
     found: list[tuple[tuple[int, int], Contribution]] = []
-    unknown = False
+    # Nobody but the LSM can vouch for a content, and without one a profile that asks for it can't decide.
+    unknown = bool(profile.hashes) and tier is not Tier.LSM
     for location, path in files:
         asked, name = policies, None
         if is_nowhere(location, path):

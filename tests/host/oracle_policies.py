@@ -223,7 +223,8 @@ exec_rules = st.builds(
     verdicts,
     st.sampled_from([("exec",), ("exec",), ("exec", "load")]),
     path=some(globs, 0, 2),
-    sha256=st.one_of(st.just(()), st.just(()), some(st.sampled_from(CONTENTS), 1, 1)),
+    # Seldom: where nobody can vouch for contents, it makes a denial of everything.
+    sha256=st.one_of(*[st.just(())] * 7, some(st.sampled_from(CONTENTS), 1, 1)),
     except_path=st.one_of(st.just(()), some(globs, 1, 1)),
     users=users,
 )
