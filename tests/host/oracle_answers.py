@@ -140,7 +140,7 @@ def executed(
     files: Sequence[tuple[Location, bytes]],
     argv: tuple[bytes, ...],
     uid: int,
-    tier: Tier,
+    tier: Tier = Tier.SIGNAL,
 ) -> Answer:
     """For an exec of ``files``: a program, or a script's interpreter and the script: what is said of any counts."""
     line = argv if sum(len(argument) + 1 for argument in argv) <= MAX_ARGV else None
