@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,11 @@ class Resident:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(json.dumps(order), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
+            patience_s = order.get("timeout_s", 0.0) + _WAIT_S
+            if not select.select([self._process.stdout], [], [], patience_s)[0]:
+                self._process.kill()
+                raise ScenarioError(f"{self.name}: no answer within {patience_s:.0f} s: {order.get('words', order)}")
+            line = self._process.stdout.readline()  # one answer to one order: nothing waits in our own buffer
         except BrokenPipeError:
             line = ""
         if not line:

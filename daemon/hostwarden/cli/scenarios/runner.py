@@ -182,8 +182,8 @@ class Run:
             )  # fmt: skip
         place.seen[who] = Seen(attempt, world.has(row.effects, attempt.out), before != self._snapshot(row, world))
         if who == "agent":
+            place.agent.close()  # made last
             place.control.close()
-            place.agent.close()
 
     def _snapshot(self, row: Row, world: World) -> Snapshot:
         return world.snapshot(row.scratch) if "left" in row.effects else {}
@@ -207,8 +207,11 @@ class Run:
         while not over.is_set():
             self._client.reload()
 
-    def _release(self, over: threading.Event, agent: str) -> None:
-        while not over.wait(_LOG_PAUSE_S):
+    def _release(self, _: threading.Event, agent: str) -> None:
+        """It may be frozen only after the attempt has come to its end."""
+        ends = time.monotonic() + ROW_S
+        while time.monotonic() < ends:
+            time.sleep(_LOG_PAUSE_S)
             states = {each["agent"]: each["state"] for each in (json.loads(reply.json) for reply in self._client.ps())}
             if states.get(self._agent_name(agent)) == "frozen":
                 self._client.release({policies.LABEL: self._label(agent)})

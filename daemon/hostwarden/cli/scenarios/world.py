@@ -27,6 +27,8 @@ _MOMENT_S = 0.3
 _ENV_START = 47  # field 50 of /proc/PID/stat, counted behind the name; proc(5)
 _VICTIMS_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOSTWARDEN_SCENARIO": "-" * 64}
 
+_LOOP = (7, 0)  # the first loop device
+
 Snapshot = dict[str, tuple[Any, ...]]
 
 
@@ -72,7 +74,8 @@ class World:
             "victim": self._victim,
             "holder": self._holder,
             "inherited": self._inherited,
-            "disk": lambda path, _: os.mknod(path, stat.S_IFBLK | 0o666, _first_disk()),
+            "disk": lambda path, _: _disk(path),
+            "sysctl": self._sysctl,
             "library": lambda path, name: _copy(path, _library(name)),
             "binfmt": self._binfmt,
             "giver": self._giver,
@@ -120,6 +123,15 @@ class World:
         self._stack.callback(os.close, fd)
         self.inherited.append(fd)
         path.write_text(str(fd))
+
+    def _sysctl(self, path: Path, setting: str) -> None:
+        """A switch of the kernel's, as long as this world exists."""
+        name, _, value = setting.partition("=")
+        switch = Path("/proc/sys") / name
+        before = switch.read_text()
+        self._stack.callback(switch.write_text, before)
+        switch.write_text(value)
+        path.write_text(before)
 
     def _binfmt(self, path: Path, interpreter: str) -> None:
         """A file that only binfmt_misc(5) knows how to run, by ``interpreter``; known as long as this world exists."""
@@ -256,10 +268,18 @@ def _copy(path: Path, source: str) -> None:
     path.chmod(0o755)
 
 
-def _first_disk() -> int:
-    """The number of a block device that is there."""
-    major, minor = Path("/proc/partitions").read_text().splitlines()[2].split()[:2]
-    return os.makedev(int(major), int(minor))
+def _disk(path: Path) -> None:
+    """The node of a block device that is there and may be opened here; the first of all if none may."""
+    listed = [line.split()[:2] for line in Path("/proc/partitions").read_text().splitlines()[2:]]
+    numbers = [(int(major), int(minor)) for major, minor in listed] + [_LOOP]
+    for number in (*numbers, numbers[0]):
+        path.unlink(missing_ok=True)
+        os.mknod(path, stat.S_IFBLK | 0o666, os.makedev(*number))
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError:
+            continue  # a container's devices may be kept from root
+        return
 
 
 def _library(name: str) -> str:
