@@ -17,7 +17,7 @@ LANDLOCK = "landlock comes in a later version"
 REFUSED = {"deny": "refused with EPERM", "kill": "refused, then killed", "freeze": "refused, then the agent is stopped"}
 KILLED = {"deny": "killed", "kill": "killed", "freeze": "killed, then the agent is stopped"}
 AUDITED = KILLED | {"deny": "recorded only"}
-NOTHING = dict.fromkeys(REFUSED, "recorded only")
+NOTHING = dict.fromkeys(REFUSED, "nothing: it isn't watched")
 HOLD_LATER = "as deny, in this version"
 
 
@@ -54,7 +54,7 @@ def _row(warden: "Warden", what: str, proof: Proof | None, better: str) -> dict[
         "freeze": does["freeze"],
         "kill": does["kill"],
         "proven": proven,
-        "proof": proof.seen if proof else "no tier of this host makes it real",
+        "proof": proof.seen if proof else "no tier of this host watches it",
         "better": better,
     }
 
