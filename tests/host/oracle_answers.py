@@ -17,7 +17,7 @@ from hostwarden.policy.oracle import Attempt, Contribution, Ruling, contribution
 from hostwarden.policy.tables import Profile, Reason
 from hostwarden.policy.words import Action, Mode, Tier, Verdict
 from hostwarden.probes.layout import Event
-from tests.host.oracle_world import Found, Location
+from tests.host.oracle_tries import Found, Location
 
 MAX_PATH = 4095  # bytes from the superblock's root on
 MAX_COMPONENTS = 64  # each mount that a walk by chain crosses counts as one

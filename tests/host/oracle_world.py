@@ -8,12 +8,11 @@ make attempts; each comes back with the event that the kernel wrote about it.
 import ctypes
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hostwarden.daemon import cgroups, kerneltables, mounts
@@ -23,102 +22,31 @@ from hostwarden.daemon.members import mark
 from hostwarden.daemon.proofs import Proof
 from hostwarden.daemon.registry import Agent
 from hostwarden.daemon.teach import Teacher
+from hostwarden.daemon.tiers import REFUSING
 from hostwarden.policy.compile import compile_profile
 from hostwarden.policy.model import Policy
-from hostwarden.policy.places import host_paths
 from hostwarden.policy.tables import Place, Profile
-from hostwarden.policy.words import Action
+from hostwarden.policy.words import Action, Tier
 from hostwarden.probes import bpf, layout, pins
 from hostwarden.probes.rings import Ring, size_of
+from tests.host.oracle_tries import REPLY, Found, Location, Seen, Try, must_be_seen
 
 PROGRAMS = Path(__file__).parent / "programs"
 HOST_ROW = 1
 SLOT, NUMBER = 2, 2  # the member's agent, and its profile
-REQUEST = struct.Struct("<BBHIII")  # op way length flags uid folder
-REPLY = struct.Struct("<iI")  # result pid
 DENIALS_KIB, EVENTS_KIB = 16384, 16384
 WAIT_S = 60
+CACHE = Path("/var/cache/hostwarden")
 MS_BIND = 4096
 FSOPEN, FSCONFIG, FSMOUNT, FSCONFIG_CMD_CREATE = 430, 431, 432, 6  # x86-64; include/uapi/linux/mount.h
-
-
-@dataclass(frozen=True)
-class Location:
-    """A folder that attempts are relative to, and what the host's mount table says of its file system.
-
-    ``below`` is the folder as seen from its superblock's root; ``row`` None: the kernel knows no host path. ``crossed``
-    isn't 0 where the file system was mounted after the tables were made: the kernel then walks through so many mounts,
-    and finds the host path.
-    """
-
-    name: str
-    index: int
-    below: bytes
-    row: int | None
-    places: tuple[Place, ...]
-    crossed: int = 0
-
-    def relative(self, path: bytes) -> bytes:
-        """What the kernel rebuilds: the path from the superblock's root (through mounts: from the host's)."""
-        return self.below + b"/" + path if path else self.below
-
-    def names(self, path: bytes) -> list[bytes]:
-        """Every host path of the file; none if no place shows it."""
-        return host_paths(self.relative(path), self.places)
-
-
-@dataclass(frozen=True)
-class Try:
-    """One attempt. ``op`` is member.c's: o(pen), x (execute), n(et); ``payload``: path, path and argv, or address."""
-
-    op: str
-    location: Location
-    payload: bytes
-    flags: int = 0
-    uid: int = 0
-    way: int = 0
-
-    def pack(self, op: str = "", payload: bytes | None = None) -> bytes:
-        """As member.c reads it."""
-        body = self.payload if payload is None else payload
-        head = REQUEST.pack(ord(op or self.op), self.way, len(body), self.flags, self.uid, self.location.index)
-        return head + body
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An event as the ring had it: header, path, argv, script's path."""
-
-    head: layout.Event
-    path: bytes
-    argv: bytes
-    script: bytes
-
-    @classmethod
-    def of(cls, raw: bytes) -> "Seen":
-        """Unpack one."""
-        head = layout.Event(*layout.EVENT.unpack_from(raw))
-        texts, at = [], layout.EVENT_HEADER
-        for length in (head.path_length, head.argv_length, head.script_length):
-            texts.append(raw[at : at + length])
-            at += length
-        return cls(head, *texts)
-
-
-@dataclass(frozen=True)
-class Found:
-    """An attempt that the kernel decided; ``result`` is member.c's."""
-
-    made: Try
-    result: int
-    seen: Seen
 
 
 class World:
     """See the module."""
 
-    def __init__(self, root: Path, kernel: pins.Kernel, locations: dict[str, Location], stack: ExitStack) -> None:
-        self.root, self.kernel, self.locations = root, kernel, locations
+    def __init__(self, root: Path, kernel: pins.Kernel, tier: Tier, stack: ExitStack) -> None:
+        self.root, self.kernel, self.tier = root, kernel, tier
+        self.locations: dict[str, Location] = {}
         self.superblocks: list[Sequence[Place]] = []
         self._stack = stack
         self._agent = Agent(SLOT, 1, "oracle", {}, NUMBER)
@@ -129,20 +57,30 @@ class World:
 
     # policies
 
+    @property
+    def refuses(self) -> bool:
+        """Whether what is denied comes back with EPERM."""
+        return self.tier in REFUSING
+
     def install(self, policies: Sequence[Policy], *, armed: bool) -> Profile:
-        """Compile and put in force for the member, which makes no attempt meanwhile. `deny` kills nobody here."""
+        """Compile and put in force for the member, which makes no attempt meanwhile. `deny` doesn't kill it, but, where
+        opens are refused, a child whose program is denied only when it is there.
+        """
         profile = compile_profile(policies, self.superblocks)
         control = self.kernel.control()
         kerneltables.forget_hashes(self.kernel.maps, control.generation & 1)
         kerneltables.install(self.kernel.maps, control.generation & 1, NUMBER, profile)
-        self.kernel.set_control(replace(control, armed=armed, deny_is_kill=False, shown=1024))
+        self.kernel.set_control(replace(control, armed=armed, deny_is_kill=self.refuses, shown=1024))
         return profile
 
     # attempts
 
-    def make(self, tries: Sequence[Try], op: str = "m") -> None:
-        """Have the files made that ``tries`` open, or ("l") the programs that they execute."""
-        self._talk([each.pack(op, each.payload.partition(b"\0")[0]) for each in tries])
+    def make(self, tries: Sequence[Try], file: str = "m") -> None:
+        """Have made what ``tries`` need to be there, files as empty ones or ("l") as programs; nothing is refused."""
+        control = self.kernel.control()
+        self.kernel.set_control(replace(control, armed=False))
+        self._talk([request for each in tries for request in each.needs(file)])
+        self.kernel.set_control(control)
 
     def attempt(self, tries: Sequence[Try]) -> list[Found]:
         """Make the attempts, and find the event of each."""
@@ -150,7 +88,8 @@ class World:
         replies = self._talk([each.pack() for each in tries])
         return self._match(tries, replies, self._drain())
 
-    def _talk(self, requests: Sequence[bytes]) -> list[tuple[int, int]]:
+    def _talk(self, requests: Sequence[bytes]) -> list[tuple[int, int, int, int]]:
+        """Result, child's pid, begin and end of each."""
         batch = b"".join(requests)
         assert self.member.stdin and self.member.stdout
         self.member.stdin.write(len(batch).to_bytes(4, "little") + batch)
@@ -169,16 +108,19 @@ class World:
         seen = [Seen.of(event) for event in raw]
         return sorted((one for one in seen if one.head.kind == layout.KIND_ACTION), key=lambda one: one.head.time)
 
-    def _match(self, tries: Sequence[Try], replies: Sequence[tuple[int, int]], events: list[Seen]) -> list[Found]:
-        """Attempts that came to nothing (no such file) have no event; all others have theirs, in order."""
-        made = [(each, result, child) for each, (result, child) in zip(tries, replies, strict=True)]
-        seen = [each for each in made if is_seen(each[0], each[1])]
-        if all(each.op == "x" for each in tries):  # a program that is passed on is a descriptor that is taken, too
-            events = [event for event in events if event.head.action == Action.EXEC]
-        assert len(seen) == len(events), f"{len(seen)} attempts, but {len(events)} events"
-        for (each, result, child), event in zip(seen, events, strict=True):
-            assert event.head.tgid == (child or self.member.pid), (each, result, event)
-        return [Found(each, result, event) for (each, result, _), event in zip(seen, events, strict=True)]
+    def _match(
+        self, tries: Sequence[Try], replies: Sequence[tuple[int, int, int, int]], events: Sequence[Seen]
+    ) -> list[Found]:
+        """What was decided between the begin and the end of an attempt is about it, and nothing is twice."""
+        found = []
+        for each, (result, child, begin, end) in zip(tries, replies, strict=True):
+            about = [one for one in events if begin <= one.head.time <= end]
+            assert len(about) <= 1, (each, result, about)
+            assert about or not must_be_seen(each, result), (each, result)
+            for event in about:
+                assert event.head.tgid == (child or self.member.pid), (each, result, event)
+                found.append(Found(each, result, event))
+        return found
 
     def start_member(self) -> None:
         """Build and start member.c, mark it as a member, and show the kernel its agent."""
@@ -212,15 +154,6 @@ class World:
         self.member.stdout.close()
 
 
-def is_seen(each: Try, result: int) -> bool:
-    """Whether the kernel decides this attempt: opens and execs that succeed; net always, but a datagram to port 0 fails
-    before any hook (net/ipv4/udp.c, net/ipv6/udp.c).
-    """
-    if each.op == "n":
-        return not (each.payload[16:18] == b"\0\0" and each.way & 7 not in (0, 1, 4))
-    return result >= 0
-
-
 def build(source: str, folder: Path, *flags: str) -> Path:
     """Compile one of programs/ into ``folder``."""
     program = folder / Path(source).stem
@@ -230,16 +163,16 @@ def build(source: str, folder: Path, *flags: str) -> Path:
 
 
 @contextmanager
-def opened() -> Iterator[World]:
-    """The world, and everything taken down again."""
+def opened(*allowed: Tier) -> Iterator[World]:
+    """The world, and everything taken down again. The first tier is the best of ``allowed``, or of all."""
     with ExitStack() as stack:
         root = Path(tempfile.mkdtemp(prefix="hw-oracle-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         root.chmod(0o755)
-        kernel = _load(root, stack)
+        kernel, tier = _load(root, allowed or tuple(Tier), stack)
         folders, later = _mount_all(root, stack)
         table = mounts.read_mounts()
-        world = World(root, kernel, {}, stack)
+        world = World(root, kernel, tier, stack)
         world.folders = [fd for _, fd, _ in folders]
         _teach(world, table, folders)
         _mount("tmpfs", later, stack)  # after the kernel was taught: known by the chain of mounts alone
@@ -252,17 +185,18 @@ def opened() -> Iterator[World]:
         yield world
 
 
-def _load(root: Path, stack: ExitStack) -> pins.Kernel:
+def _load(root: Path, allowed: Sequence[Tier], stack: ExitStack) -> tuple[pins.Kernel, Tier]:
     bpffs, state = root / "bpf", root / "state"
     state.mkdir()
     stack.callback(pins.remove, bpffs)
+    cache = CACHE if CACHE.is_dir() else root / "cache"  # guests bring it along
     flags = defines(DENIALS_KIB, EVENTS_KIB)
-    job = Job(bpffs, cgroups.find_v2(mounts.read_mounts()), root / "cache", state, flags)
-    kernel = attach(
+    job = Job(bpffs, cgroups.find_v2(mounts.read_mounts()), cache, state, flags, tuple(allowed))
+    attached = attach(
         job, lambda: None, lambda kernel, tier: [Proof(Action.EXEC, tier, True, "not asked here", "exec")]
-    ).kernel
-    stack.callback(kernel.close)
-    return kernel
+    )
+    stack.callback(attached.kernel.close)
+    return attached.kernel, attached.choice.first
 
 
 # name, descriptor, and the folder below its superblock's root (None: no mount shows the superblock)
@@ -296,7 +230,8 @@ def _teach(world: World, table: list[mounts.MountPoint], folders: Sequence[_Fold
     pidfd = os.pidfd_open(os.getpid())
     kernel.mark_thread(pidfd, pins.Member(0, 0, 0, layout.MEMBER_WARDEN))
     os.close(pidfd)
-    Teacher().teach(table)
+    with kernel.teaching():
+        Teacher().teach(table)
     found = mounts.superblocks(table)[: mounts.MAX_ROWS]
     world.superblocks = [(Place(b"", b""),), *(superblock.places for superblock in found)]
     rows = mounts.dev_rows(found)

@@ -21,13 +21,14 @@ from hostwarden.policy.address import MAPPED, packed, show
 from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, decide
 from hostwarden.policy.tables import Profile
-from hostwarden.policy.words import Action, Outcome, Tier, Verdict
+from hostwarden.policy.words import Action, Outcome, Verdict
 from tests.host import oracle_answers, oracle_nets, oracle_policies
 from tests.host.oracle_answers import Answer
 from tests.host.oracle_attempts import argv_of, path_of
 from tests.host.oracle_nets import Net
 from tests.host.oracle_policies import Glob, Salt, Sketch, parsed, sketches
-from tests.host.oracle_world import Found, Location, Try, World, opened
+from tests.host.oracle_tries import Found, Location, Try
+from tests.host.oracle_world import World, opened
 
 PATH_EXAMPLES, PATHS, LEAST_PATHS = 200, 130, 20_000
 NET_EXAMPLES, ADDRESSES, LEAST_ADDRESSES = 130, 60, 5_000
@@ -254,8 +255,7 @@ def test_programs(world: World, homes: dict[str, str]) -> None:
             line = tuple(rest[: found.made.flags]) or (b"",)  # since 5.18 there is always an argv[0]
             seen = Answer.seen(found.seen.head, profile)
             files = [(found.made.location, path)]
-            tier = Tier(found.seen.head.tier)
-            expected = oracle_answers.executed(policies, profile, files, line, found.made.uid, tier)
+            expected = oracle_answers.executed(policies, profile, files, line, found.made.uid, world.tier)
             assert_equal(seen, expected, found, text)
             tally.add((text, found.made.location.name, path, line), seen)
 
@@ -327,8 +327,8 @@ def test_scripts(world: World, homes: dict[str, str]) -> None:
                 option = (script.option,) if script.option else ()
                 line = (script.shown(world.root), *option, script.path, *argv[1:])
                 seen = Answer.seen(found.seen.head, profile)
-                tier = Tier(found.seen.head.tier)
-                assert_equal(seen, oracle_answers.executed(policies, profile, files, line, uid, tier), found, text)
+                expected = oracle_answers.executed(policies, profile, files, line, uid, world.tier)
+                assert_equal(seen, expected, found, text)
                 for shown, (place, path) in zip((found.seen.path, found.seen.script), files, strict=True):
                     assert oracle_answers.is_nowhere(place, path) or shown == place.relative(path)
                 tally.add((text, script, line), seen)

@@ -20,7 +20,8 @@ from hostwarden.probes import layout
 from tests.host import oracle_answers
 from tests.host.oracle_answers import Answer
 from tests.host.oracle_attempts import deepened, stretched
-from tests.host.oracle_world import Found, Location, Try, World, detached, opened
+from tests.host.oracle_tries import Found, Location, Try
+from tests.host.oracle_world import World, detached, opened
 
 UNKNOWN, INTERNAL, DELETED = layout.FLAGS["unknown"], layout.FLAGS["internal"], layout.FLAGS["deleted"]
 
@@ -217,7 +218,7 @@ def test_scripts_at_long_paths(world: World, text: str, length: int, known: bool
     files = [(memory, b"tiny"), (memory, path)]
     line = (os.fsencode(interpreter), rest, b"last")[:2]
     seen = Answer.seen(found.seen.head, profile)
-    assert seen == oracle_answers.executed(laws, profile, files, line, 0)
+    assert seen == oracle_answers.executed(laws, profile, files, line, 0, world.tier)
     assert seen.enforced >= Verdict.DENY
     assert (found.seen.script == memory.relative(path)) == known
 
@@ -256,7 +257,8 @@ def test_as_many_rules_of_path_and_argv_as_can_be(world: World) -> None:
     for found in world.attempt(tries):
         path, *argv = found.made.payload.removesuffix(b"\0").split(b"\0")
         files = [(found.made.location, path)]
-        assert Answer.seen(found.seen.head, profile) == oracle_answers.executed(laws, profile, files, tuple(argv), 0)
+        expected = oracle_answers.executed(laws, profile, files, tuple(argv), 0, world.tier)
+        assert Answer.seen(found.seen.head, profile) == expected
 
 
 def test_as_many_users_as_can_be(world: World) -> None:
@@ -269,10 +271,14 @@ def test_as_many_users_as_can_be(world: World) -> None:
         assert Answer.seen(found.seen.head, profile) == oracle_answers.opened(laws, profile, found)
 
 
-@pytest.mark.parametrize(("bound", "count"), [(1000, 1), (100, 2), (50, 4)])
+# so that a few globs need several: bound on states, number of automata
+BOUNDS = [(1000, 1), (100, 2), (50, 4), (12, 8)]
+
+
+@pytest.mark.parametrize(("bound", "count"), BOUNDS)
 def test_several_automata(world: World, bound: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are walked one after the other, in a number of turns that is fixed: what doesn't fit is refused."""
-    monkeypatch.setattr(automata, "MAX_STATES", bound)  # so that a few globs need several
+    """They are walked one after the other, in as many turns as it takes: eight over the longest path, too."""
+    monkeypatch.setattr(automata, "MAX_STATES", bound)
     pairs = zip("abcdefgh", "bcdefgha", ("allow", "audit") * 4, strict=True)
     rules = "".join(f"  - {verdict}: read\n    path: '**/*{a}*{b}*last'\n" for a, b, verdict in pairs)
     laws = [policy(f"rules:\n{rules}otherwise: {{read: kill}}\n")]
@@ -280,20 +286,14 @@ def test_several_automata(world: World, bound: int, count: int, monkeypatch: pyt
     assert len(profile.paths) == count
     names = (b"ablast", b"xhaxlast", b"bclast", b"hgfedcba", b"last")
     paths = [b"/".join(stretched([name], length)) for name in names for length in (20, 1000, 2000, 4000, 4095)]
-    tries = [Try("o", world.locations["memory"], path[1:] if path[:1] == b"/" else path) for path in paths]
+    tries = [Try("o", world.locations["memory"], path) for path in paths]
     world.make(tries)
+    lengths = set()
     for found in world.attempt(tries):
-        seen, expected = Answer.seen(found.seen.head, profile), oracle_answers.opened(laws, profile, found)
-        if turns(count, len(found.seen.path)) > layout.SIZES["OPEN_TURNS"]:
-            assert (seen.enforced, seen.enforced_reason.policy) == (Verdict.DENY, None)
-            assert found.seen.head.flags & UNKNOWN
-        else:
-            assert seen == expected
-
-
-def turns(count: int, length: int) -> int:
-    """Of match.h's loop, for ``count`` automata over so many bytes."""
-    return 1 + count * (1 + length // 16 + length % 16 // 4 + length % 4)
+        assert Answer.seen(found.seen.head, profile) == oracle_answers.opened(laws, profile, found)
+        assert not found.seen.head.flags & UNKNOWN
+        lengths.add(len(found.seen.path))
+    assert max(lengths) == 4095
 
 
 # addresses

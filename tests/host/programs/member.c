@@ -1,6 +1,7 @@
 /* The member process of the oracle tests: makes the attempts that it is told of, one after the other, and says what came
- * of each. It opens nothing else: what it makes, it makes with mknodat, mkdirat and linkat; folders on the way are opened
- * with O_PATH, which is no access; so every successful attempt is one event.
+ * of each, and when: what the kernel decided in between belongs to the attempt. Folders on the way are opened with O_PATH,
+ * which is no access. What an attempt needs is made before, by requests of its own: `m`(ake a file), `l`(ink a program),
+ * `D`(irectory), `f`(ree the name).
  *
  * argv: the descriptors of the folders that attempts are relative to (others are taken from its parent). stdin: u32
  * bytes, then requests; stdout: a reply for each. It ends at the end of stdin. */
@@ -11,12 +12,16 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 struct request {
@@ -27,10 +32,23 @@ struct request {
 struct reply {
   int32_t result; /* 0 or more, or -errno */
   uint32_t pid;   /* of the child that executed */
+  uint64_t from, until; /* ns since boot, sleep included */
 };
 
 #define MAX_ARGUMENTS 64
 #define PIECE 2000 /* bytes of a path that one call is given: PATH_MAX is less than what a path may have */
+
+static uint64_t began, ended;
+
+static uint64_t now(void)
+{
+  struct timespec time;
+  clock_gettime(CLOCK_BOOTTIME, &time);
+  return time.tv_sec * 1000000000ull + time.tv_nsec;
+}
+
+/* The attempt itself, between two looks at the clock: what it returned, or -errno. */
+#define TIMED(call) ({ began = now(); long _result = (call); _result = _result < 0 ? -errno : _result; ended = now(); _result; })
 
 static void read_all(void *to, size_t length)
 {
@@ -99,20 +117,29 @@ static void make_folders(int folder, char *path)
   close(at);
 }
 
-/* A file at `path`, or another name of the folder's `tiny`; a folder that is there already stays. */
-static int make(int folder, char *path, int program)
+static int make_one(int op, int folder, int at, char *rest)
+{
+  if (op != 'm')
+    unlinkat(at, rest, 0);
+  if (op == 'l')
+    return linkat(folder, "tiny", at, rest, 0);
+  if (op == 'D')
+    return mkdirat(at, rest, 0755);
+  int result = mknodat(at, rest, S_IFREG | 0755, 0);
+  if (op == 'f' && result == 0)
+    unlinkat(at, rest, 0);
+  return result;
+}
+
+/* A file at `path`, another name of the folder's `tiny`, a folder, or nothing; a folder that is there already stays. */
+static int make(int op, int folder, char *path)
 {
   char *rest;
   for (int tries = 0;; tries++) {
     int at = near(folder, path, &rest);
     int result = -1;
     if (at >= 0) {
-      if (program) {
-        unlinkat(at, rest, 0);
-        result = linkat(folder, "tiny", at, rest, 0);
-      } else {
-        result = mknodat(at, rest, S_IFREG | 0755, 0);
-      }
+      result = make_one(op, folder, at, rest);
       result = result && errno != EEXIST ? -errno : 0;
       if (at != folder)
         close(at);
@@ -129,15 +156,13 @@ static int try_open(int folder, char *path, int flags)
   int at = near(folder, path, &rest), result = 0;
   if (at < 0)
     return -errno;
-  if (flags & O_CREAT)
-    unlinkat(at, rest, 0);
-  int file = openat(at, rest, flags | O_CLOEXEC | O_NONBLOCK, 0755);
-  if (file < 0 && errno == EISDIR) { /* a folder can only be read */
-    file = openat(at, rest, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int file = TIMED(openat(at, rest, flags | O_CLOEXEC | O_NONBLOCK, 0755));
+  if (file == -EISDIR) { /* a folder can only be read */
+    file = TIMED(openat(at, rest, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     result = 1;
   }
   if (file < 0)
-    result = -errno;
+    result = file;
   else
     close(file);
   if (at != folder)
@@ -156,6 +181,7 @@ static int try_exec(int folder, char *path, int argc, char *text, uint32_t *pid)
   if (at < 0)
     return -errno;
   volatile int error = 0;
+  began = now();
   pid_t child = vfork();
   if (child == 0) {
     fchdir(at);
@@ -168,6 +194,7 @@ static int try_exec(int folder, char *path, int argc, char *text, uint32_t *pid)
   }
   *pid = child;
   waitpid(child, &status, 0);
+  ended = now();
   if (at != folder)
     close(at);
   return error ? -error : status;
@@ -196,13 +223,62 @@ static int try_net(int way, const char *payload)
   struct iovec byte = {.iov_base = "x", .iov_len = 1};
   struct mmsghdr message = {.msg_hdr = {.msg_name = to, .msg_namelen = length, .msg_iov = &byte, .msg_iovlen = 1}};
   if (way == TCP || way == UDP)
-    result = connect(file, to, length);
+    result = TIMED(connect(file, to, length));
   else if (way == SEND_MANY)
-    result = sendmmsg(file, &message, 1, 0);
+    result = TIMED(sendmmsg(file, &message, 1, 0));
   else
-    result = sendto(file, "x", 1, way == FAST_OPEN ? MSG_FASTOPEN : 0, to, length);
-  result = result < 0 ? -errno : 0;
+    result = TIMED(sendto(file, "x", 1, way == FAST_OPEN ? MSG_FASTOPEN : 0, to, length));
   close(file);
+  return result < 0 ? result : 0;
+}
+
+/* Maps a file as code, as a loader would. */
+static int try_map(int at, const char *rest)
+{
+  int file = openat(at, rest, O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return -ENOENT; /* no attempt: it may not even be read */
+  void *code;
+  int result = TIMED((code = mmap(0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0)) == MAP_FAILED ? -1 : 0);
+  if (result == 0)
+    munmap(code, 4096);
+  close(file);
+  return result;
+}
+
+/* What else can be done with a path; `way` 1: it is a folder. */
+static int try_change(struct request *request, int at, char *rest, int other, char *second)
+{
+  switch (request->op) {
+  case 'u': return TIMED(unlinkat(at, rest, request->way ? AT_REMOVEDIR : 0));
+  case 'd': return TIMED(mkdirat(at, rest, 0755));
+  case 's': return TIMED(symlinkat("nowhere", at, rest));
+  case 'k': return TIMED(mknodat(at, rest, (request->way ? S_IFIFO : S_IFREG) | 0755, 0));
+  case 'v': return TIMED(renameat2(at, rest, other, second, request->flags));
+  case 'h': return TIMED(linkat(at, rest, other, second, 0));
+  case 'c': return TIMED(fchmodat(at, rest, 0755, 0));
+  case 'w': return TIMED(fchownat(at, rest, 0, 0, AT_SYMLINK_NOFOLLOW));
+  case 'p': return try_map(at, rest);
+  }
+  if (fchdir(at))
+    return -errno;
+  if (request->op == 't')
+    return TIMED(truncate(rest, 0));
+  return request->op == 'a' ? TIMED(lsetxattr(rest, "user.x", "y", 1, 0)) : -EINVAL;
+}
+
+static int try_path(struct request *request, int folder, char *path)
+{
+  char *rest, *second = "";
+  int at = near(folder, path, &rest), other = folder, result = -ENOENT;
+  if (request->op == 'v' || request->op == 'h')
+    other = near(folder, path + strlen(path) + 1, &second);
+  if (at >= 0 && other >= 0)
+    result = try_change(request, at, rest, other, second);
+  if (at != folder && at >= 0)
+    close(at);
+  if (other != folder && other >= 0)
+    close(other);
   return result;
 }
 
@@ -246,14 +322,19 @@ int main(int argc, char **folders)
       payload[request.length] = 0;
       int folder = folder_of(&request, argc, folders);
       become(request.uid);
-      if (request.op == 'm' || request.op == 'l')
-        reply.result = make(folder, payload, request.op == 'l');
+      began = ended = 0;
+      if (strchr("mlDf", request.op))
+        reply.result = make(request.op, folder, payload);
       else if (request.op == 'o')
         reply.result = try_open(folder, payload, request.flags);
       else if (request.op == 'x')
         reply.result = try_exec(folder, payload, request.flags, payload + strlen(payload) + 1, &reply.pid);
       else if (request.op == 'n')
         reply.result = try_net(request.way, payload);
+      else
+        reply.result = try_path(&request, folder, payload);
+      reply.from = began;
+      reply.until = ended;
       payload[request.length] = kept;
       write_all(&reply, sizeof(reply));
     }

@@ -233,7 +233,8 @@ ALWAYS_INLINE u32 number_of_bit(u32 bit)
   return (!!(bit & 0xaaaa)) | (!!(bit & 0xcccc)) << 1 | (!!(bit & 0xf0f0)) << 2 | (!!(bit & 0xff00)) << 3;
 }
 
-/* The next action that the attempt is, of the first object or the second. The most severe ruling is kept. */
+/* The next action that the attempt is, of the first object or the second. The most severe ruling is kept; of one action on
+ * both (a script and its interpreter, both names of a rename), what is said of either counts. */
 int rule_turn(u64 turn)
 {
   struct hw_loop *loop;
@@ -250,7 +251,11 @@ int rule_turn(u64 turn)
   rule(&again, &scratch->at[which], which * scratch->paths, action);
   if (profile->record[action & 31] > scratch->header.record)
     scratch->header.record = profile->record[action & 31];
-  if (severity(ruling) >= severity(&scratch->worst)) {
+  if (which && action == scratch->header.action) {
+    weigh(&scratch->worst, MODE_ENFORCE, ruling->enforced);
+    weigh(&scratch->worst, MODE_OBSERVE, ruling->observed);
+    scratch->worst.is_linked |= ruling->is_linked;
+  } else if (severity(ruling) >= severity(&scratch->worst)) {
     __builtin_memcpy(&scratch->worst, ruling, sizeof(*ruling));
     scratch->header.action = action;
   }
