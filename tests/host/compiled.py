@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from hostwarden.daemon.defines import defines
-from hostwarden.probes import headers, kfuncs, layout, link, loader, programs, source
+from hostwarden.probes import objects, source
 
 WAIT_S = 300  # an emulated guest compiles for half a minute, and longer beside others
 DUMP = Path(__file__).parent / "programs" / "dump.py"
@@ -20,9 +20,7 @@ LOADS = {0x61: 4, 0x69: 2, 0x71: 1, 0x79: 8}  # BPF_LDX | BPF_MEM: width in byte
 
 def flags(tier: str, tree: Path) -> dict[str, int]:
     """-D flags as the loader gives them for a tier; no map is made."""
-    job = loader.Job(Path(), Path(), Path(), defines(64, 64), (tier, "cgroup"))
-    shared = layout.SIZES | kfuncs.defines() | link.defines() | headers.defines(tree) | loader.tier_defines(job)
-    return dict(job.defines) | shared | {f"FD_{name.upper()}": 0 for name in programs.TABLES}
+    return objects.flags(tree, defines(64, 64), (tier, "cgroup"))
 
 
 def compiled(text: str, flags: dict[str, int], functions: list[str], tree: Path) -> dict[str, bytes]:

@@ -43,11 +43,13 @@ class Command(IntEnum):
 class MapType(IntEnum):
     """enum bpf_map_type, the ones that the loader makes itself."""
 
+    HASH = 1
     ARRAY = 2
     LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
     STACK = 23
     RINGBUF = 27
+    TASK_STORAGE = 29
 
 
 class ProgramType(IntEnum):
@@ -72,9 +74,25 @@ def call(command: Command, attr: bytes, what: str) -> tuple[int, bytes]:
 def map_create(
     kind: MapType, key_size: int, value_size: int, entries: int, name: str, *, flags: int = 0, inner: int = 0
 ) -> int:
-    """A new map's descriptor. ``inner`` is the template of a map of maps."""
-    attr = struct.pack("<IIIIIII16s", kind, key_size, value_size, entries, flags, inner, 0, name.encode()[:15])
-    return call(Command.MAP_CREATE, attr, f"making the map {name}")[0]
+    """A new map's descriptor. ``inner`` is the template of a map of maps. Tasks' storage wants its types named."""
+    btf = _storage_types(value_size) if kind is MapType.TASK_STORAGE else 0
+    types = (btf, 1, 2) if btf else (0, 0, 0)
+    attr = struct.pack(
+        "<IIIIIII16sIIII", kind, key_size, value_size, entries, flags, inner, 0, name.encode()[:15], 0, *types
+    )
+    try:
+        return call(Command.MAP_CREATE, attr, f"making the map {name}")[0]
+    finally:
+        if btf:
+            os.close(btf)
+
+
+def _storage_types(value_size: int) -> int:
+    """A BTF with the types of a key (an int) and of a value of so many bytes, whatever is in it; its descriptor."""
+    strings = b"\0int\0"
+    types = struct.pack("<IIII", 1, 1 << 24, 4, 32 | 1 << 24) + struct.pack("<III", 0, 4 << 24, value_size)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    return btf_load(header + types + strings)
 
 
 def update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:

@@ -7,6 +7,9 @@ The compiler is given a helper number that no helper has; before loading, each s
 import ctypes
 import struct
 from functools import cache
+from pathlib import Path
+
+from hostwarden.probes.headers import BTF
 
 INSTRUCTION = struct.Struct("<BBhi")  # opcode, registers, offset, immediate
 CALL = 0x85
@@ -17,25 +20,26 @@ STRUCTS = ("file", "dentry", "mount")  # that TYPED is asked for
 
 
 @cache
-def _btf() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-    library = ctypes.CDLL("libbpf.so.1")
-    library.btf__load_vmlinux_btf.restype = ctypes.c_void_p
-    library.btf__find_by_name_kind.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
-    return library, ctypes.c_void_p(library.btf__load_vmlinux_btf())
-
-
-@cache
-def type_id(name: str, kind: int) -> int:
-    """The running kernel's BTF id of a type or function; 0 or less where it has none."""
-    library, btf = _btf()
-    number: int = library.btf__find_by_name_kind(btf, name.encode(), kind)
+def type_id(name: str, kind: int, btf: Path = BTF) -> int:
+    """A kernel's BTF id of a type or function, by default the running one's; 0 or less where it has none."""
+    library, types = _btf(btf)
+    number: int = library.btf__find_by_name_kind(types, name.encode(), kind)
     return number
 
 
-def defines() -> dict[str, int]:
+@cache
+def _btf(path: Path) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    library = ctypes.CDLL("libbpf.so.1")
+    library.btf__parse_raw.restype = ctypes.c_void_p
+    library.btf__parse_raw.argtypes = [ctypes.c_char_p]
+    library.btf__find_by_name_kind.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
+    return library, ctypes.c_void_p(library.btf__parse_raw(bytes(path)))
+
+
+def defines(btf: Path = BTF) -> dict[str, int]:
     """-D flags: the stand-in, and the ids of the structs; nothing on a kernel without the kfunc (before 6.2)."""
-    ids = {f"BTF_{name}": type_id(name, KIND_STRUCT) for name in STRUCTS}
-    if type_id("bpf_rdonly_cast", KIND_FUNC) <= 0 or min(ids.values()) <= 0:
+    ids = {f"BTF_{name}": type_id(name, KIND_STRUCT, btf) for name in STRUCTS}
+    if type_id("bpf_rdonly_cast", KIND_FUNC, btf) <= 0 or min(ids.values()) <= 0:
         return {}
     return {"KFUNC_CAST": STAND_IN, **ids}
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hostwarden.probes import bpf, headers, kfuncs, layout, link, programs, source
+from hostwarden.probes import bpf, headers, kfuncs, layout, link, objects, programs, source
 from hostwarden.probes.programs import MAPS, Program
 
 BPF_F_NO_PREALLOC = 1
@@ -73,20 +73,13 @@ def _map_of_maps(name: str, slots: int, kind: bpf.MapType, key: int, value: int,
 
 
 def load(job: Job) -> dict[str, Any]:
-    """Compile, load all, pin the maps, attach and pin all. Raises LoadError."""
+    """Compile (or have it from the cache), load all, pin the maps, attach and pin all. Raises LoadError."""
     tree = headers.tree(job.cache)
-    os.environ["BCC_KERNEL_SOURCE"] = str(tree)
-    outer = tables({name: job.defines[f"{name.upper()}_PAGES"] for name in ("denials", "events")})
-    defines = (
-        dict(job.defines) | layout.SIZES | kfuncs.defines() | link.defines() | headers.defines(tree) | tier_defines(job)
-    )
-    flags = defines | {f"FD_{name.upper()}": fd for name, fd in outer.items()}
-    module = _compile(flags)
+    made = objects.get(tree, job.cache, objects.flags(tree, job.defines, job.tiers))
+    maps = {name: made.maps[name].create(name) for name in MAPS}
+    maps |= tables({name: job.defines[f"{name.upper()}_PAGES"] for name in ("denials", "events")})
     wanted = [program for program in programs.of(job.tiers) if not program.is_optional or _btf_id(program) > 0]
-    loaded = {program.name: _load_program(module, program) for program in wanted}
-    from bcc import lib
-
-    maps = {name: lib.bpf_table_fd(module.module, name.encode()) for name in MAPS} | outer
+    loaded = {program.name: _load_program(made, program, maps) for program in wanted}
     pinned: list[Path] = []
     try:
         for name, fd in maps.items():
@@ -103,39 +96,16 @@ def load(job: Job) -> dict[str, Any]:
     return {"ok": True, "attached": len(wanted), "digest": source.digest(job.defines)}
 
 
-def tier_defines(job: Job) -> dict[str, int]:
-    """Under which tier the hooks and exec's programs record what they do."""
-    best = next((tier for tier in programs.REFUSING if tier in job.tiers), "")
-    number = job.defines[f"TIER_{(best or 'signal').upper()}"]
-    return {"TIER_HOOKS": number, "TIER_EXEC": number} | ({"REFUSING_TIER": 1} if best else {})
-
-
-def _compile(defines: Mapping[str, int]) -> Any:
-    try:
-        from bcc import BPF
-    except ImportError as error:
-        raise LoadError(
-            "bcc isn't installed", "apt install python3-bpfcc, and make the venv with --system-site-packages"
-        ) from error
-    # No warnings: vmlinux.h makes thousands that nobody can mend.
-    cflags = ["-w", *(f"-D{name}={value}" for name, value in defines.items())]
-    try:
-        return BPF(text=source.text(), cflags=cflags)
-    except Exception as error:
-        raise LoadError("the probes don't compile on this kernel (the compiler's words are above)") from error
-
-
-def _load_program(module: Any, program: Program) -> int:
-    linked = link.link(program.function, lambda name: kfuncs.bind(module.dump_func(name.encode())))
+def _load_program(made: objects.Object, program: Program, maps: Mapping[str, int]) -> int:
+    linked = link.link(program.function, lambda name: kfuncs.bind(made.bound(name, maps)))
     code = bpf.Code(linked.instructions)
     if len(linked.functions) > 1:
         parts = tuple((first, link.FIRST_FUNC + n) for n, (first, _) in enumerate(linked.functions))
         code = bpf.Code(linked.instructions, link.btf_of(linked), parts)
     flags = bpf.BPF_F_SLEEPABLE if program.is_sleepable else 0
+    hook = _btf_id(program, must=True)
     try:
-        return bpf.prog_load(
-            code, program.name, program.kind, program.attach_type, _btf_id(program, must=True), flags=flags
-        )
+        return bpf.prog_load(code, program.name, program.kind, program.attach_type, hook, flags=flags)
     except bpf.VerifierError as error:
         print(error.log, file=sys.stderr)
         raise LoadError(str(error), "the verifier's last words are in the daemon's log") from error
@@ -184,7 +154,7 @@ def main() -> int:
     result: dict[str, Any]
     try:
         result = load(job)
-    except (LoadError, headers.HeadersError) as error:
+    except (LoadError, headers.HeadersError, objects.CompileError) as error:
         result = {"ok": False, "error": str(error), "hint": getattr(error, "hint", "")}
     except OSError as error:
         result = {"ok": False, "error": error.strerror or str(error), "hint": ""}

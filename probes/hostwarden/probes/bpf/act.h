@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  * From a ruling to what happens. On tiers that refuse: -EPERM before any effect. On `signal`: death, or nothing. */
 
+ALWAYS_INLINE int asks_for_refusal(struct hw_ruling *ruling)
+{
+  u32 verdict = VERDICT_OF(ruling->enforced);
+  return verdict == VERDICT_HOLD || verdict >= VERDICT_DENY; /* a hold that can't be made is a denial */
+}
+
 /* Is this ruling's action refused, where it can be? */
 ALWAYS_INLINE int is_refusal(struct hw_control *control, struct hw_ruling *ruling)
 {
-  u32 verdict = VERDICT_OF(ruling->enforced);
-  return control->armed && (verdict == VERDICT_HOLD || verdict >= VERDICT_DENY); /* a hold that can't be made is a denial */
+  return control->armed && asks_for_refusal(ruling);
 }
 
 /* Does this ruling end the process on a tier that can't deny? */

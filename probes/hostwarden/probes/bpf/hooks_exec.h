@@ -52,7 +52,11 @@ ALWAYS_INLINE void read_passed_argv(struct hw_scratch *scratch)
   struct hw_loop loop = {.scratch = scratch};
   LOOP(MAX_ARGUMENTS, argument_turn, &loop);
   u32 read = walk->top;
-  if (!walk->ended || walk->failed || read > AREA || !read) {
+  if (!read) { /* the kernel makes one empty argument of none (since 5.18) */
+    scratch->text[ARGV_AT] = 0;
+    read = 1;
+  }
+  if (!walk->ended || walk->failed || read > AREA) {
     scratch->header.flags |= EVENT_FLAG_ARGV_UNREAD;
     scratch->argv_use = ARGV_UNREAD;
     return;

@@ -3,6 +3,7 @@
  * path_*, inode_setxattr, inode_removexattr. */
 
 #define PROT_EXEC 4
+#define RENAME_EXCHANGE 2
 #define MAJOR(device) ((device) >> 20)
 #define MINOR(device) ((device) & 0xfffff)
 #define PROC_SUPER_MAGIC 0x9fa0
@@ -179,9 +180,9 @@ ALWAYS_INLINE int judge_truncation(struct path *path)
   return judge_path(path, 1 << ACTION_WRITE);
 }
 
-/* Would an object change what rules say of it, or of what is below it, by moving from the first place to the second? Only
- * where something there can be refused at all: a lock file is renamed without a question. */
-ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch)
+/* Would what rules say of what is below a folder change by its moving from the first place to the second (`forth`), or the
+ * other way (`back`)? Only where something there can be refused at all. */
+ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch, u32 forth, u32 back)
 {
   u32 paths = scratch->paths, denial = 0, differs = 0;
   for (u32 i = 0; i < MAX_AUTOMATA; i++) {
@@ -192,16 +193,17 @@ ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch)
     struct hw_automaton *automaton = automaton_at(before->automaton);
     if (!automaton)
       return 1;
-    u32 state = before->state;
-    denial |= automaton->output[MASKED(state, MAX_STATES - 1)] & DENIAL_BELOW;
-    differs |= state ^ after->state;
+    u32 state = before->state, other = after->state;
+    u32 below = automaton->output[MASKED(state, MAX_STATES - 1)], beyond = automaton->output[MASKED(other, MAX_STATES - 1)];
+    denial |= (forth ? below : 0) | (back ? beyond : 0);
+    differs |= state ^ other;
   }
-  return denial && differs;
+  return denial & DENIAL_BELOW && differs;
 }
 
-/* Two names at once. `old` is judged for `actions`, `fresh` for `others`. */
+/* Two names at once. `old` is judged for `actions`, `fresh` for `others`; `swapped`: each becomes the other's. */
 ALWAYS_INLINE int judge_two(struct dentry *old, struct vfsmount *old_mount, u32 actions, struct dentry *fresh,
-                            struct vfsmount *fresh_mount, u32 others)
+                            struct vfsmount *fresh_mount, u32 others, int swapped)
 {
   struct hw_case it;
   int way = enter(&it, number_of_bit(actions & -actions));
@@ -217,8 +219,8 @@ ALWAYS_INLINE int judge_two(struct dentry *old, struct vfsmount *old_mount, u32 
   scratch->actions[0] = actions;
   scratch->actions[1] = others;
   judge(scratch);
-  if (crosses_boundary(scratch) && !is_refusal(it.control, &scratch->worst)) {
-    scratch->header.action = number_of_bit(actions & (1 << ACTION_RENAME | 1 << ACTION_LINK));
+  if (crosses_boundary(scratch, scratch->at[0].is_folder, swapped && scratch->at[1].is_folder) && !asks_for_refusal(&scratch->worst)) {
+    scratch->header.action = ACTION_RENAME;
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   }
   return finish(&it);

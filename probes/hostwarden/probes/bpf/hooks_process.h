@@ -184,7 +184,7 @@ ALWAYS_INLINE int judge_mount(struct dentry *dentry, struct vfsmount *mount, int
   judge(scratch);
   /* In a namespace of its own it hides nothing from anybody, and paths are the superblocks': nothing changes. */
   int is_hosts = (u64)GET(GET(bpf_get_current_task_btf(), nsproxy), mnt_ns) == it.control->host_mnt_ns;
-  if (is_over && is_hosts && crosses_boundary(scratch) && !is_refusal(it.control, &scratch->worst))
+  if (is_over && is_hosts && crosses_boundary(scratch, 1, 0) && !asks_for_refusal(&scratch->worst))
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   return finish(&it);
 }

@@ -81,12 +81,13 @@ int path_chown(u64 *ctx) { ANSWER(judge_path(P(path, 0), 1 << ACTION_WRITE)); }
 int set_attribute(u64 *ctx) { ANSWER(judge_one(P(dentry, 1), 0, 1 << ACTION_WRITE)); } /* setxattr, removexattr */
 int path_rename(u64 *ctx)
 {
-  ANSWER(judge_two(P(dentry, 1), GET(P(path, 0), mnt), 1 << ACTION_RENAME, P(dentry, 3), GET(P(path, 2), mnt), 1 << ACTION_RENAME));
+  ANSWER(judge_two(P(dentry, 1), GET(P(path, 0), mnt), 1 << ACTION_RENAME, P(dentry, 3), GET(P(path, 2), mnt), 1 << ACTION_RENAME,
+                   ctx[4] & RENAME_EXCHANGE));
 }
 int path_link(u64 *ctx)
 {
   ANSWER(judge_two(P(dentry, 0), GET(P(path, 1), mnt), 1 << ACTION_LINK | 1 << ACTION_READ | 1 << ACTION_WRITE, P(dentry, 2),
-                   GET(P(path, 1), mnt), 1 << ACTION_CREATE));
+                   GET(P(path, 1), mnt), 1 << ACTION_CREATE, 0));
 }
 int program_hash(u64 *ctx) { return note_hash(GET(P(linux_binprm, 0), file)); }
 int mapping_hash(u64 *ctx) { return ctx[1] & PROT_EXEC ? note_hash(P(file, 0)) : 0; }
