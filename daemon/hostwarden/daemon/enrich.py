@@ -37,6 +37,7 @@ _INTERNAL, _UNKNOWN, _PRIVATE, _CHAIN = (FLAGS[name] for name in ("internal", "u
 _SOCKET, _UNIX, _ABSTRACT, _PLAIN = (FLAGS[name] for name in ("socket", "unix", "abstract", "plain"))
 _PROCESSES = (Action.PTRACE, Action.SIGNAL)  # whose targets are processes
 _OURS = (Action.CAPABILITY, Action.KERNEL)  # what no policy speaks of: the warden keeps it from every agent
+ABSTRACT = b"/./"  # stands before an abstract name where it is judged: no path of a file has such a component
 BUILT_IN = "built-in"  # the policy that is said to have decided those
 
 
@@ -266,7 +267,8 @@ class Enricher:
                 target += b":" + shown
             return text(target) + (b',"signal":%d' % event.detail if event.action == Action.SIGNAL else b"")
         if words.names == "unix":
-            return _target_members(b"unix:@" + path if event.flags & _ABSTRACT else b"unix:" + shown)
+            name = b"@" + path.removeprefix(ABSTRACT) if event.flags & _ABSTRACT else shown
+            return _target_members(b"unix:" + name)
         new_at = path_end + event.argv_length
         flags = _PRIVATE if event.script_row == _ROW_PRIVATE else 0
         new = self._show(event.generation, event.script_row, 0, flags, raw[new_at : new_at + event.script_length])

@@ -52,7 +52,9 @@ class Door:
     limits: Limits
 
 
-ALL_CALLS = frozenset({"Status", "Doctor", "Ps", "Events", "Bind", "Adopt", "Kill", "Freeze", "Release", "Reload", "Arm"})
+ALL_CALLS = frozenset(
+    {"Status", "Doctor", "Ps", "Events", "Bind", "Adopt", "Kill", "Freeze", "Release", "Reload", "Arm"}
+)
 READS = frozenset({"Status", "Doctor", "Ps", "Events"})
 
 # For agents per_uid * calls is below workers, and connections end by age: one uid can't keep the others from `run`,
@@ -60,7 +62,11 @@ READS = frozenset({"Status", "Doctor", "Ps", "Events"})
 DOORS: dict[Role, Door] = {
     Role.ADMIN: Door("admin.sock", 0o600, None, ALL_CALLS, Limits(6, 4, 64, 32, 32, 16)),
     Role.RESPONDER: Door(
-        "responder.sock", 0o660, "hostwarden-responders", READS | {"Kill", "Freeze", "Release"}, Limits(6, 4, 64, 16, 16, 16)
+        "responder.sock",
+        0o660,
+        "hostwarden-responders",
+        READS | {"Kill", "Freeze", "Release"},
+        Limits(6, 4, 64, 16, 16, 16),
     ),
     Role.AUDITOR: Door("auditor.sock", 0o660, "hostwarden-auditors", READS, Limits(5, 3, 64, 16, 16, 16)),
     Role.AGENT: Door(

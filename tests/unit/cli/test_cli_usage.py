@@ -116,7 +116,11 @@ def test_version(cli: Cli) -> None:
         *(["disarm", "--json"], ["events", "--json"], ["release", "--label", "a=b", "--json"], ["adopt", "--pid", "7"]),
         *(["policy", "check", "--json"], ["policy", "--json", "check"], ["--json", "audit", "verify", "/none"]),
         *(["audit", "--json", "verify", "/none"], ["policy", "explain", "read", "/x", "--json"]),
-        *(["policy", "test", "/none", "--json"], ["freeze", "--label", "a=b", "--json"], ["policy", "replay", "--json"]),
+        *(
+            ["policy", "test", "/none", "--json"],
+            ["freeze", "--label", "a=b", "--json"],
+            ["policy", "replay", "--json"],
+        ),
     ],
     ids=" ".join,
 )

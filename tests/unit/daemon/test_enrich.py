@@ -151,7 +151,7 @@ class Reference:
                 return plain.encode() + b":" + shown, {}
             return plain.encode(), {"signal": event.detail} if event.action == Action.SIGNAL else {}
         if event.flags & FLAGS["abstract"]:
-            return b"unix:@" + path, {}
+            return b"unix:@" + path.removeprefix(b"/./"), {}
         if event.flags & FLAGS["unix"]:
             return b"unix:" + shown, {}
         if event.action in (Action.CONNECT, Action.SEND, Action.LISTEN):
@@ -459,7 +459,7 @@ def test_a_lineage_is_in_the_record(enricher: Enricher, make_event: MakeEvent) -
         ({"action": Action.RENAME, "path": b"/a", "script": b"/b"}, {"target": "/a", "new": "@private/b"}),
         # unix sockets
         ({"action": Action.CONNECT, "path": b"/run/x.sock", "flags": FLAGS["unix"]}, {"target": "unix:/run/x.sock"}),
-        ({"action": Action.SEND, "path": b"x", "flags": FLAGS["unix"] | FLAGS["abstract"]}, {"target": "unix:@x"}),
+        ({"action": Action.SEND, "path": b"/./x", "flags": FLAGS["unix"] | FLAGS["abstract"]}, {"target": "unix:@x"}),
         # sockets without an address
         ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 17, "port": 3}, {"target": "socket:packet:3"}),
         ({"action": Action.CONNECT, "flags": FLAGS["socket"], "object": 99}, {"target": "socket:99:0"}),
