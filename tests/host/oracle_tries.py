@@ -9,7 +9,7 @@ from hostwarden.policy.tables import Place
 from hostwarden.probes import layout
 
 REQUEST = struct.Struct("<BBHIII")  # op way length flags uid folder
-REPLY = struct.Struct("<iIQQ")  # result pid from until
+REPLY = struct.Struct("<iIQQI4x")  # result pid from until folders
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ NEEDS = {
     "t": "m", "a": "m", "p": "m",
 }  # fmt: skip
 FOLDER = 1  # `way` of u and v: it is a folder
+EXCHANGE = 2  # `flags` of v: RENAME_EXCHANGE
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Try:
             needs = "f"
         elif self.op in "uv" and self.way == FOLDER:
             needs = "D" + needs[1:]
+        if self.op == "v" and self.flags & EXCHANGE:
+            needs = 2 * needs[0]
         letters = (file if need == "m" else need for need in needs)
         return [self.pack(letter, path) for letter, path in zip(letters, self.paths, strict=True)]
 
@@ -103,11 +106,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Found:
-    """An attempt that the kernel decided; ``result`` is member.c's."""
+    """An attempt that the kernel decided; ``result`` is member.c's, ``folders`` has a bit for each name of a folder."""
 
     made: Try
     result: int
     seen: Seen
+    folders: int = 0
 
 
 def must_be_seen(each: Try, result: int) -> bool:

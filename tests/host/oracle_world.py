@@ -88,8 +88,8 @@ class World:
         replies = self._talk([each.pack() for each in tries])
         return self._match(tries, replies, self._drain())
 
-    def _talk(self, requests: Sequence[bytes]) -> list[tuple[int, int, int, int]]:
-        """Result, child's pid, begin and end of each."""
+    def _talk(self, requests: Sequence[bytes]) -> list[tuple[int, int, int, int, int]]:
+        """Result, child's pid, begin, end and folders of each."""
         batch = b"".join(requests)
         assert self.member.stdin and self.member.stdout
         self.member.stdin.write(len(batch).to_bytes(4, "little") + batch)
@@ -109,17 +109,17 @@ class World:
         return sorted((one for one in seen if one.head.kind == layout.KIND_ACTION), key=lambda one: one.head.time)
 
     def _match(
-        self, tries: Sequence[Try], replies: Sequence[tuple[int, int, int, int]], events: Sequence[Seen]
+        self, tries: Sequence[Try], replies: Sequence[tuple[int, int, int, int, int]], events: Sequence[Seen]
     ) -> list[Found]:
         """What was decided between the begin and the end of an attempt is about it, and nothing is twice."""
         found = []
-        for each, (result, child, begin, end) in zip(tries, replies, strict=True):
+        for each, (result, child, begin, end, folders) in zip(tries, replies, strict=True):
             about = [one for one in events if begin <= one.head.time <= end]
             assert len(about) <= 1, (each, result, about)
             assert about or not must_be_seen(each, result), (each, result)
             for event in about:
                 assert event.head.tgid == (child or self.member.pid), (each, result, event)
-                found.append(Found(each, result, event))
+                found.append(Found(each, result, event, folders))
         return found
 
     def start_member(self) -> None:

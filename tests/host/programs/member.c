@@ -33,6 +33,8 @@ struct reply {
   int32_t result; /* 0 or more, or -errno */
   uint32_t pid;   /* of the child that executed */
   uint64_t from, until; /* ns since boot, sleep included */
+  uint32_t folders; /* 1: the first name was a folder's; 2: the second's */
+  uint32_t pad;
 };
 
 #define MAX_ARGUMENTS 64
@@ -267,14 +269,22 @@ static int try_change(struct request *request, int at, char *rest, int other, ch
   return request->op == 'a' ? TIMED(lsetxattr(rest, "user.x", "y", 1, 0)) : -EINVAL;
 }
 
-static int try_path(struct request *request, int folder, char *path)
+static int is_folder(int at, const char *rest)
+{
+  struct stat status;
+  return fstatat(at, rest, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
+static int try_path(struct request *request, int folder, char *path, uint32_t *folders)
 {
   char *rest, *second = "";
   int at = near(folder, path, &rest), other = folder, result = -ENOENT;
   if (request->op == 'v' || request->op == 'h')
     other = near(folder, path + strlen(path) + 1, &second);
-  if (at >= 0 && other >= 0)
+  if (at >= 0 && other >= 0) {
+    *folders = is_folder(at, rest) | (*second && is_folder(other, second)) << 1;
     result = try_change(request, at, rest, other, second);
+  }
   if (at != folder && at >= 0)
     close(at);
   if (other != folder && other >= 0)
@@ -332,7 +342,7 @@ int main(int argc, char **folders)
       else if (request.op == 'n')
         reply.result = try_net(request.way, payload);
       else
-        reply.result = try_path(&request, folder, payload);
+        reply.result = try_path(&request, folder, payload, &reply.folders);
       reply.from = began;
       reply.until = ended;
       payload[request.length] = kept;
