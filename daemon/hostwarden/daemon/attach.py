@@ -58,16 +58,25 @@ class Attached:
 
 @dataclass(frozen=True)
 class Note:
-    """What is remembered beside the pins, so that adopting them needs no guess."""
+    """What is remembered beside the pins, so that adopting them needs no guess.
+
+    ``proven`` is false while they are tried: what a daemon that died meanwhile has left is nobody's protection yet.
+    """
 
     digest: str
     first: Tier
     declined: dict[Tier, str] = field(default_factory=dict)
+    proven: bool = True
 
     def write(self, path: Path) -> None:
         """Raises OSError."""
-        declined = {str(tier): why for tier, why in self.declined.items()}
-        path.write_text(json.dumps({"digest": self.digest, "first": str(self.first), "declined": declined}) + "\n")
+        found = {
+            "digest": self.digest,
+            "first": str(self.first),
+            "declined": {str(tier): why for tier, why in self.declined.items()},
+            "proven": self.proven,
+        }
+        path.write_text(json.dumps(found) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Note | None":
@@ -75,7 +84,7 @@ class Note:
         try:
             found: dict[str, Any] = json.loads(path.read_text())
             declined = {Tier[tier.upper()]: str(why) for tier, why in found["declined"].items()}
-            return cls(found["digest"], Tier[found["first"].upper()], declined)
+            return cls(found["digest"], Tier[found["first"].upper()], declined, bool(found["proven"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -91,7 +100,10 @@ def attach(job: Job, lock: Callable[[], None], prove: Prove) -> Attached:
     except pins.BpffsError as error:
         raise AttachError(str(error), "mount one: mount -t bpf bpf /sys/fs/bpf, or choose another bpffs_dir") from error
     lock()
-    return _load_best(job, prove) if pins.is_empty(job.bpffs) else _adopt(job)
+    note = Note.read(job.state_dir / NOTE)
+    if note and not note.proven:
+        pins.clear(job.bpffs)
+    return _load_best(job, prove) if pins.is_empty(job.bpffs) else _adopt(job, note)
 
 
 def pinned_tiers(state_dir: Path) -> list[str] | None:
@@ -100,8 +112,7 @@ def pinned_tiers(state_dir: Path) -> list[str] | None:
     return Choice(note.first, note.declined).names if note else None
 
 
-def _adopt(job: Job) -> Attached:
-    note = Note.read(job.state_dir / NOTE)
+def _adopt(job: Job, note: Note | None) -> Attached:
     if note is None or note.digest != source.digest(job.defines):
         raise AttachError(
             f"{job.bpffs} holds the probes of another version or configuration", f"{OFF}; upgrades in place come later"
@@ -123,24 +134,35 @@ def _load_best(job: Job, prove: Prove) -> Attached:
         why = tiers.why_not(tier)
         if why is None:
             try:
-                _load(job, choice)
+                attached = _try(job, choice, prove)
             except AttachError as error:
                 failure, why = error, f"its programs can't be loaded: {error}"
             else:
-                kernel = _open(job, choice)
-                proofs = prove(kernel, tier)
-                if _is_there(proofs, tier) or tier is wanted[-1]:
+                if _is_there(attached.proofs, tier) or tier is wanted[-1]:
                     Note(source.digest(job.defines), tier, dict(declined)).write(job.state_dir / NOTE)
-                    return Attached(kernel, adopted=False, choice=choice, proofs=proofs)
-                kernel.close()
+                    return attached
+                attached.kernel.close()
                 pins.clear(job.bpffs)
-                why = "its programs attach, but aren't called: " + "; ".join(_unkept(proofs, tier)[:1])
+                why = "its programs attach, but aren't called: " + "; ".join(_unkept(attached.proofs, tier)[:1])
         log.info("tier %s: %s", tier, why)
         declined[tier] = why
     if failure:
         raise failure
     reasons = "; ".join(f"{tier}: {why}" for tier, why in declined.items())
     raise AttachError(f"no tier that daemon.tiers allows can be had here: {reasons}", "allow the tier signal")
+
+
+def _try(job: Job, choice: Choice, prove: Prove) -> Attached:
+    """Load and prove. Raises AttachError, and what ``prove`` raises; nothing of it stays then."""
+    Note(source.digest(job.defines), choice.first, dict(choice.declined), proven=False).write(job.state_dir / NOTE)
+    _load(job, choice)
+    kernel = _open(job, choice)
+    try:
+        return Attached(kernel, adopted=False, choice=choice, proofs=prove(kernel, choice.first))
+    except BaseException:
+        kernel.close()
+        pins.clear(job.bpffs)
+        raise
 
 
 def _is_there(proofs: Collection[Proof], tier: Tier) -> bool:

@@ -1,5 +1,6 @@
 """`hostwardend --off`: the way out that needs no daemon. For a root that is no agent."""
 
+import logging
 import os
 from contextlib import suppress
 
@@ -12,6 +13,8 @@ from hostwarden.daemon.protect import ancestors
 from hostwarden.daemon.state import StateError, load
 from hostwarden.policy.words import Action, Verdict
 from hostwarden.probes import pins
+
+log = logging.getLogger("hostwardend")
 
 
 class OffError(Exception):
@@ -48,10 +51,13 @@ def _remove_cgroups(settings: Settings) -> None:
     """The agents' cgroups, where they are empty: what still runs in one goes on, and keeps it."""
     with suppress(StateError, MountError, CgroupError, OSError):
         instance = load(settings.daemon.state_dir).instance
-        base = Cgroups(find_v2(read_mounts())).base
+        groups = Cgroups(find_v2(read_mounts()))
+        base = groups.base
         for folder in base.glob(f"*-{instance}") if instance else ():
             with suppress(OSError):
                 folder.rmdir()
+            if groups.is_frozen(folder):  # who was stopped isn't let go by our leaving
+                log.warning("an agent stays frozen: echo 0 > %s/cgroup.freeze lets it go on", folder)
         base.rmdir()
 
 

@@ -7,13 +7,11 @@ its own; records are handed to the recorder. Each of its acts is a record, refus
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from hostwarden.daemon import (
     builtin,
@@ -22,35 +20,30 @@ from hostwarden.daemon import (
     held,
     members,
     misses,
-    mounts,
     peek,
     proofs,
-    protect,
-    selectors,
     shown,
-    tiers,
 )
 from hostwarden.daemon.acts import Identity, body
-from hostwarden.daemon.agentsd import AgentSpec
 from hostwarden.daemon.attach import Attached
 from hostwarden.daemon.config import Settings
-from hostwarden.daemon.generations import FIRST_PROFILE, NO_PROFILE, Generations, Lineage, PolicyProblem, Pool
-from hostwarden.daemon.intake import Intake, check_refusable, read_intake
+from hostwarden.daemon.enact import Enactor
+from hostwarden.daemon.entrance import Entrance
+from hostwarden.daemon.generations import NO_PROFILE, Generations, PolicyProblem, Pool
+from hostwarden.daemon.intake import Intake, read_intake
 from hostwarden.daemon.memory import Memory, remembered
 from hostwarden.daemon.recorder import ActsFull, Recorder
 from hostwarden.daemon.registry import (
     FIRST_SLOT,
     MAX_AGENTS,
     Agent,
-    AgentProblem,
     Registry,
-    check_name,
     show_labels,
 )
 from hostwarden.daemon.state import State
 from hostwarden.daemon.stops import NOBODY, Stopped, Stops
-from hostwarden.daemon.teach import Teacher, Untaught, learn
-from hostwarden.policy.check import check, unreal
+from hostwarden.daemon.teach import Teacher
+from hostwarden.policy.check import check
 from hostwarden.policy.source import PolicyErrors
 from hostwarden.policy.words import POLICY_ACTIONS, Action, Outcome, Tier, Verdict
 from hostwarden.probes import layout
@@ -95,13 +88,13 @@ class Warden:
         self.log: LogWriter  # set before begin()
         self._memory = Memory(settings.daemon.state_dir, state)
         self._lock = threading.RLock()
-        self._specs: tuple[AgentSpec, ...] = ()
         self.generations = Generations(self.kernel, settings.daemon.state_dir)
         self.registry = Registry(self.kernel)
-        self.stops: Stops  # when the agents are known
+        self.stops: Stops  # these three when the agents are known
+        self.enactor: Enactor
+        self.entrance: Entrance
         self._to_freeze: dict[int, Event] = {}  # agent → the first event that says so
         self._teacher = teacher
-        self.untaught: list[Untaught] = []
 
     # beginning
 
@@ -116,11 +109,17 @@ class Warden:
             for agent in self.registry:
                 self.stops.apply(agent)
                 self.registry.write(agent)
+            self.enactor = Enactor(
+                self.config, self.kernel, self.choice, self.generations, self.registry, self.stops, self._teacher
+            )
+            self.entrance = Entrance(
+                self.kernel, self.generations, self.registry, self.stops, self.cgroups, self._memory.state.instance
+            )
             self._keep_strangers()
             pool = Pool(proof=(proofs.policy(self.config.daemon.state_dir),))
             named = [agent for agent in self.registry if agent.profile != NO_PROFILE]
             pool.profiles.update({agent.lineage: agent.profile for agent in named})
-            self._put_in_force(intake, pool)
+            self.enactor.put_in_force(intake, pool)
             control = self.kernel.control()
             self.kernel.set_control(
                 replace(
@@ -132,7 +131,7 @@ class Warden:
                     capabilities=builtin.CAPABILITY_MASK,
                 )
             )
-            self._seed()
+            self.enactor.seed()
             if self._adopted:  # what was just loaded has been proven (attach.py)
                 self._prove()
             self._save()
@@ -161,151 +160,22 @@ class Warden:
         """What `deny` becomes on a tier that can't refuse."""
         return self.config.daemon.deny_without_lsm
 
-    def _put_in_force(self, intake: Intake, pool: Pool) -> int:
-        """Compile and switch, unless the kernel has just these tables. Agents of agents.d get their slots first.
-
-        Raises PolicyErrors, PolicyProblem.
-        """
-        promised = tiers.promised(self.choice.first)
-        check_refusable(intake, self.deny, promised)
-        if errors := unreal(intake.policies, promised):
-            raise PolicyErrors(errors)
-        try:
-            table = mounts.read_mounts()
-            found = mounts.superblocks(table)[: mounts.MAX_ROWS]
-        except mounts.MountError as error:
-            raise PolicyProblem(str(error)) from error
-        addresses, self.untaught = learn(self.kernel, self._teacher)
-        pool = replace(
-            pool,
-            policies=intake.policies,
-            builtin=(builtin.policy(self.config, table),),
-            selectors=selectors.policy(intake.specs),
-            superblocks=tuple(found),
-            addresses=addresses,
-        )
-        fresh: list[Agent] = []
-        try:
-            for spec in intake.specs:
-                fresh += self._give_slot(spec, pool)
-            if self.generations.is_in_force(pool):
-                self.generations.pool = pool
-            else:
-                self.generations.switch(pool)
-        except (PolicyProblem, AgentProblem) as error:
-            for agent in fresh:
-                self.registry.free(agent)
-            raise PolicyProblem(str(error)) from error
-        self._specs = intake.specs
-        for spec in intake.specs:
-            self._settle(spec, pool)
-        selectors.install(self.kernel, intake.specs, {agent.name: agent.id for agent in self.registry})
-        return self.generations.number
-
-    def _give_slot(self, spec: AgentSpec, pool: Pool) -> list[Agent]:
-        """A place for an agent of agents.d, and a profile in ``pool``; the agent if it is new. Running ones stay as
-        they are until the tables for them are in force. Raises PolicyProblem, AgentProblem.
-        """
-        lineage = (frozenset(spec.labels.items()),)
-        if lineage not in pool.profiles:
-            used = set(pool.profiles.values())
-            number = next((n for n in range(FIRST_PROFILE, NO_PROFILE) if n not in used), None)
-            if number is None:
-                raise PolicyProblem("too many different sets of labels: use fewer")
-            pool.profiles[lineage] = number
-        if spec.name in self.registry.by_name:
-            return []
-        return [self.registry.create(spec.name, spec.labels, pool.profiles[lineage], standing=True)]
-
-    def _settle(self, spec: AgentSpec, pool: Pool) -> None:
-        """What agents.d says of an agent, now that its tables are in force."""
-        agent = self.registry.by_name[spec.name]
-        agent.standing, agent.labels = True, dict(spec.labels)
-        agent.profile = pool.profiles[frozenset(spec.labels.items()),]
-        self.stops.apply(agent)
-        self.registry.write(agent)
-
-    def _seed(self) -> int:
-        """Processes that run already and belong to an agent of agents.d, and their descendants, until nobody is new."""
-        count = 0
-        for _ in range(members.MAX_ROUNDS if self._specs else 0):
-            fresh = 0
-            for pid in psutil.pids():
-                if self.kernel.process(pid) is not None or protect.refusal(pid, os.getpid()):
-                    continue
-                name = selectors.choose(self._specs, pid)
-                agent = self.registry.by_name.get(name) if name else None
-                if agent:
-                    fresh += len(members.adopt_tree(self.kernel, pid, agent, self._is_kept_out))
-            count += fresh
-            if not fresh:
-                break
-        return count
-
-    def _is_kept_out(self, pid: int) -> bool:
-        return protect.refusal(pid, os.getpid()) is not None
-
     # what is asked
 
     def bind(self, name: str, labels: dict[str, str], pid: int, start_ticks: int, peer: Peer) -> tuple[str, bool]:
         """`run`. Returns the agent's name, and whether a running instance was joined. Raises AgentProblem."""
         with self._lock:
             self._check_ready()
-            check_name(name, labels)  # both before tables are made for these labels: anybody can ask, and that is work
-            members.check_child(pid, start_ticks, (peer.pid, peer.uid))
-            above = self.kernel.process(pid)
-            parent = self.registry.agent(above.agent) if above else None
-            lineage = (frozenset(labels.items()), *(parent.lineage if parent else ()))
-            agent, joined = self._agent_for(name, labels, lineage, peer)
-            try:
-                members.bind(self.kernel, pid, start_ticks, agent, (peer.pid, peer.uid), parent.id if parent else None)
-                self._place(agent, pid)
-            except (AgentProblem, cgroups.CgroupError) as error:
-                if not joined:
-                    self.registry.free(agent)
-                raise AgentProblem(str(error), getattr(error, "hint", "")) from error
+            agent, joined = self.entrance.bind(name, labels, pid, start_ticks, peer)
             self._save()
         self._record("run", peer, agent=agent, target=None, detail={"pid": pid, "joined": joined})
         return agent.name, joined
-
-    def _place(self, agent: Agent, pid: int) -> None:
-        """Into the agent's cgroup. A child agent stays below its parent's hands: it gets no cgroup of its own."""
-        if agent.ancestors:
-            return
-        folder = self.cgroups.make(f"{agent.name}-{self._memory.state.instance}")
-        self.cgroups.move(folder, pid)
-        agent.cgroup = str(folder)
-
-    def _agent_for(self, name: str, labels: dict[str, str], lineage: Lineage, peer: Peer) -> tuple[Agent, bool]:
-        self.stops.check_start(labels, self.registry.by_name.get(name))
-        agent = self.registry.running(name, labels)
-        if agent:
-            if agent.lineage != lineage:
-                raise AgentProblem(f"the agent {name} was started by another agent, or by none", "use another name")
-            if peer.uid not in (0, agent.uid) and not agent.standing:
-                raise AgentProblem(f"the agent {name} is another user's", "use another name")
-            return agent, True
-        try:
-            profile = self.generations.profile_of(lineage)
-        except PolicyProblem as error:
-            raise AgentProblem(f"no tables for the agent {name}: {error}") from error
-        return self.registry.create(name, labels, profile, uid=peer.uid, ancestors=lineage[1:]), False
 
     def adopt(self, pid: int, name: str, labels: dict[str, str], peer: Peer) -> tuple[str, list[int], dict[str, Any]]:
         """A process and its descendants. Returns name, pids, and what they held open before. Raises AgentProblem."""
         with self._lock:
             self._check_ready()
-            refusal = protect.refusal(pid, peer.pid)
-            if refusal:
-                raise AgentProblem(refusal)
-            if self.kernel.process(pid) is not None:
-                raise AgentProblem(f"process {pid} is an agent's already", "hostwarden ps shows whose")
-            agent, joined = self._agent_for(name or f"pid-{pid}", labels, (frozenset(labels.items()),), peer)
-            pids = members.adopt_tree(self.kernel, pid, agent, lambda other: bool(protect.refusal(other, peer.pid)))
-            if not pids:
-                if not joined:
-                    self.registry.free(agent)
-                raise AgentProblem(f"process {pid} is gone")
+            agent, pids = self.entrance.adopt(pid, name, labels, peer)
             self._save()
         open_before = held.held(pid)
         self._record("adopt", peer, agent=agent, target=None, detail={"pids": pids[:1000], "held": open_before})
@@ -379,9 +249,9 @@ class Warden:
             intake = read_intake(self.config)
             with self._lock:
                 pool = replace(self.generations.pool, profiles=dict(self.generations.pool.profiles))
-                number = self._put_in_force(intake, pool)
-                self._drop_standing(intake.specs)
-                self._seed()
+                number = self.enactor.put_in_force(intake, pool)
+                self.enactor.drop_standing()
+                self.enactor.seed()
                 self._save()
         except (PolicyErrors, PolicyProblem) as error:
             lines = [str(each) for each in getattr(error, "errors", [error])]
@@ -398,7 +268,7 @@ class Warden:
             pool = replace(self.generations.pool, profiles=dict(self.generations.pool.profiles))
             before = self.generations.number
             try:
-                self._put_in_force(Intake(pool.policies, self._specs), pool)
+                self.enactor.put_in_force(Intake(pool.policies, self.enactor.specs), pool)
             except PolicyProblem as error:
                 self._record("policy", None, detail={"refused": [str(error)], "because": "mounts changed"})
                 return
@@ -410,12 +280,6 @@ class Warden:
         with self._lock:
             if self.generations.number == number:
                 self.generations.forget_old()
-
-    def _drop_standing(self, specs: Sequence[AgentSpec]) -> None:
-        names = {spec.name for spec in specs}
-        for agent in self.registry:
-            if agent.standing and agent.name not in names:
-                agent.standing = False  # its members stay members; its slot is freed when they are gone
 
     def tidy(self) -> None:
         """Free the slots of agents that have no member left. Called now and then."""
