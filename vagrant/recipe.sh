@@ -37,10 +37,10 @@ inside systemctl --quiet enable ssh networking
 inside systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer
 
-# --- the venv, as ./dev setup makes it; the sources come with ./dev vm up -----------------------------------------------
+# --- the venv, as ./dev setup makes it; ./dev vm up copies the sources anew -----------------------------------------------
 home=$root/opt/hostwarden
-install -d "$home"/{daemon,policy,probes}/hostwarden "$root/wheels"
-cp "$tree"/{pyproject.toml,requirements.lock,README.md,LICENSE} "$home/"
+install -d "$home" "$root/wheels"
+rsync --archive --exclude=.git --filter=':- .gitignore' "$tree/" "$home/"
 cp "$wheels"/*.whl "$root/wheels/"
 inside /usr/bin/python3 -m venv --system-site-packages /opt/hostwarden/.venv
 pip() { inside /opt/hostwarden/.venv/bin/pip install --quiet --no-index --find-links /wheels "$@"; }

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vagrant import machine, room
+from vagrant import box, machine, room
 from vagrant.guests import Guest, VmError
 from vagrant.run import say
 
@@ -28,10 +28,16 @@ class Verdict:
 
 
 def run(guests: Sequence[Guest]) -> int:
-    """Boot, test and end each; prints a line for each. Exit code: 0, or 1 if any failed."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        verdicts = list(pool.map(_run_one, guests))
-    machine.down(guests)
+    """Boot, test and end each; prints a line for each. Exit code: 0, or 1 if any failed.
+
+    Raises VmError if there is nothing to boot.
+    """
+    box.folder()  # once, here: what fails here fails for all
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            verdicts = list(pool.map(_run_one, guests))
+    finally:
+        machine.down(guests)
     for verdict in verdicts:
         if not verdict.has_passed:
             print(f"--- {verdict.guest.name}: the end of {verdict.log}\n{_tail(verdict.log)}")
