@@ -151,29 +151,11 @@ def overlay_and_read(lower: str, scratch: str, target: str, path: str) -> None:
     open_file("openat", "rdonly", path)
 
 
-def own_tmpfs(target: str) -> None:
-    """A file system of our own: its files are nobody else's."""
-    unshared()
-    _mount("none", target, "tmpfs", 0)
-    Path(f"{target}/secret").write_text("mine")
-    open_file("openat", "rdonly", f"{target}/secret")
-
-
 def own_procfs(target: str, name: str) -> None:
     """A fresh procfs, and what is read there."""
     unshared()
     _mount("none", target, "proc", 0)
     open_file("openat", "rdonly", f"{target}/{name}")
-
-
-def detached_tmpfs() -> None:
-    """A file system that is mounted nowhere."""
-    context = syscall("fsopen", b"tmpfs", 0)
-    syscall("fsconfig", context, 6, 0, 0, 0)  # FSCONFIG_CMD_CREATE
-    folder = syscall("fsmount", context, 0, 0)
-    fd = os.open("file", os.O_RDWR | os.O_CREAT, 0o600, dir_fd=folder)
-    os.write(fd, b"mine")
-    os.write(1, os.pread(fd, 16, 0))
 
 
 def unmount(target: str) -> None:
@@ -215,7 +197,7 @@ ACTS = {
     "nudge": nudge,
     "kill_own": kill_own, "trace_own": trace_own, "type_into": type_into, "bind_mount": bind_mount,
     "bind_and_read": bind_and_read, "rebind_and_read": rebind_and_read, "bind_chroot_read": bind_chroot_read,
-    "cover_and_read": cover_and_read, "overlay_and_read": overlay_and_read, "own_tmpfs": own_tmpfs,
-    "own_procfs": own_procfs, "detached_tmpfs": detached_tmpfs, "unmount": unmount, "join_namespace": join_namespace,
+    "cover_and_read": cover_and_read, "overlay_and_read": overlay_and_read,
+    "own_procfs": own_procfs, "unmount": unmount, "join_namespace": join_namespace,
     "unshare": unshare, "look_into": look_into, "missing": missing,
 }  # fmt: skip
