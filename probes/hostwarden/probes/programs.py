@@ -118,7 +118,8 @@ PROGRAMS = (
     _tracepoint("select_exec", "sched_process_exec", ""),
     _tracepoint("exec_read", "sched_process_exec", ""),
     _tracepoint("exec_signal", "sched_process_exec", ""),
-    _tracepoint("open_signal", "sys_exit", "signal"),
+    _tracepoint("call_signal", "sys_exit", "signal"),
+    _tracepoint("signal_signal", "signal_generate", "signal"),
     Program("teach", ProgramType.LSM, LSM_MAC, "bpf_lsm_inode_getattr", "lsm", "teach_getattr", is_standing=False),
     Program(
         "teach",
@@ -151,10 +152,10 @@ PROGRAMS = (
 # Callbacks of bpf_loop (link.py): one turn of a loop each.
 CALLBACKS = (
     "rebuild_turn", "walk_turn", "rule_turn", "result_turn", "joint_turn", "otherwise_turn", "work_turn",
-    "argument_turn",
+    "argument_turn", "text_turn", "shorten_turn",
 )  # fmt: skip
 # Functions that programs call (quirks.h, CALL): compiled once, however many programs call them.
-FUNCTIONS = ("locate_asked", "judge_located", "conclude_judged")
+FUNCTIONS = ("locate_asked", "judge_located", "conclude_judged", "locate_text")
 
 # Maps that bcc makes from the C; the loader pins each under its own name.
 MAPS = (

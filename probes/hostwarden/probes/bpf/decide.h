@@ -302,3 +302,33 @@ int judge_located(u64 raw)
 }
 
 ALWAYS_INLINE void judge(struct hw_scratch *scratch) { CALL(judge_located, scratch); }
+
+/* Do rules refuse something of this very file? */
+ALWAYS_INLINE u32 denies(struct hw_automaton *automaton, u32 state, u32 action)
+{
+  u32 row = automaton->output[MASKED(state, MAX_STATES - 1)] & (MAX_DECISIONS - 1);
+  u32 verdict = VERDICT_OF(automaton->decisions[MASKED(row * N_COLUMNS + action, MAX_DECISIONS * N_COLUMNS - 1)].enforced);
+  return verdict == VERDICT_HOLD || verdict >= VERDICT_DENY ? DENIAL_BELOW : 0;
+}
+
+/* Would what rules say change by moving from the first place to the second (`forth`), or the other way (`back`)? Of a
+ * folder: of something below it; of a file: whether it may be read or executed. Only where something there is refused at
+ * all: a lock file is renamed without a question. */
+ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch, u32 forth, u32 back)
+{
+  u32 paths = scratch->paths, denial = 0, differs = 0;
+  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
+    OPAQUE(i);
+    if (i >= paths)
+      break;
+    struct hw_job *before = &scratch->jobs[MASKED(i, 15)], *after = &scratch->jobs[MASKED(i + paths, 31)];
+    struct hw_automaton *automaton = automaton_at(before->automaton);
+    if (!automaton)
+      return 1;
+    u32 state = before->state, other = after->state;
+    u32 below = automaton->output[MASKED(state, MAX_STATES - 1)], beyond = automaton->output[MASKED(other, MAX_STATES - 1)];
+    denial |= (forth ? below : denies(automaton, state, ACTION_READ) | denies(automaton, state, ACTION_EXEC)) | (back ? beyond : 0);
+    differs |= state ^ other;
+  }
+  return denial & DENIAL_BELOW && differs;
+}

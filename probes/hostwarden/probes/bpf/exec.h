@@ -176,7 +176,7 @@ ALWAYS_INLINE void judge_exec_read(struct task_struct *task, struct hw_member *m
   describe_location(event, &scratch->at[0], control);
   int killed = agent->id == member->agent && agent->state & AGENT_KILLED;
   if (is_deadly(control, &scratch->worst) || killed || member->flags & MEMBER_DOOMED) {
-    end_process(member);
+    punish(agent, member, &scratch->worst);
     event->tier = TIER_SIGNAL;
     event->outcome = OUTCOME_KILLED_BEFORE_EFFECT;
   }

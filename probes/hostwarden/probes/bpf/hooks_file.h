@@ -180,27 +180,6 @@ ALWAYS_INLINE int judge_truncation(struct path *path)
   return judge_path(path, 1 << ACTION_WRITE);
 }
 
-/* Would what rules say of what is below a folder change by its moving from the first place to the second (`forth`), or the
- * other way (`back`)? Only where something there can be refused at all. */
-ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch, u32 forth, u32 back)
-{
-  u32 paths = scratch->paths, denial = 0, differs = 0;
-  for (u32 i = 0; i < MAX_AUTOMATA; i++) {
-    OPAQUE(i);
-    if (i >= paths)
-      break;
-    struct hw_job *before = &scratch->jobs[MASKED(i, 15)], *after = &scratch->jobs[MASKED(i + paths, 31)];
-    struct hw_automaton *automaton = automaton_at(before->automaton);
-    if (!automaton)
-      return 1;
-    u32 state = before->state, other = after->state;
-    u32 below = automaton->output[MASKED(state, MAX_STATES - 1)], beyond = automaton->output[MASKED(other, MAX_STATES - 1)];
-    denial |= (forth ? below : 0) | (back ? beyond : 0);
-    differs |= state ^ other;
-  }
-  return denial & DENIAL_BELOW && differs;
-}
-
 /* Two names at once. `old` is judged for `actions`, `fresh` for `others`; `swapped`: each becomes the other's. */
 ALWAYS_INLINE int judge_two(struct dentry *old, struct vfsmount *old_mount, u32 actions, struct dentry *fresh,
                             struct vfsmount *fresh_mount, u32 others, int swapped)

@@ -85,7 +85,7 @@ ALWAYS_INLINE int judge_family(u32 family, u32 protocol, u32 is_kernels)
   return judge_plain(&it, ACTION_CONNECT, family, 0);
 }
 
-ALWAYS_INLINE int judge_listening_ip(struct hw_case *it, struct sock *sock, u32 family)
+ALWAYS_INLINE void rule_on_listening(struct hw_case *it, struct sock *sock, u32 family)
 {
   struct hw_target target = {};
   u16 port = 0;
@@ -109,8 +109,6 @@ ALWAYS_INLINE int judge_listening_ip(struct hw_case *it, struct sock *sock, u32 
   event->accesses = 1 << ACTION_LISTEN;
   event->port = port;
   __builtin_memcpy(event->address, target.address, 16);
-  int refused = finish(it);
-  return refused;
 }
 
 ALWAYS_INLINE int judge_listening(struct socket *socket)
@@ -125,7 +123,10 @@ ALWAYS_INLINE int judge_listening(struct socket *socket)
     return way;
   READ(family, sock, __sk_common.skc_family);
   if (family == AF_INET || family == AF_INET6)
-    return judge_listening_ip(&it, sock, family);
+{
+    rule_on_listening(&it, sock, family);
+    return finish(&it);
+  }
   if (family != AF_UNIX) {
     it.scratch->header.flags |= EVENT_FLAG_SOCKET;
     return judge_plain(&it, ACTION_LISTEN, family, 0);

@@ -16,12 +16,16 @@
 #include "exec.h"
 #include "select.h"
 #include "net.h"
-#ifdef REFUSING_TIER
 #include "hook.h"
+#include "hooks_net.h"
+#ifdef REFUSING_TIER
 #include "hooks_file.h"
 #include "hooks_exec.h"
-#include "hooks_net.h"
 #include "hooks_process.h"
+#else
+#include "text.h"
+#include "change.h"
+#include "leave.h"
 #endif
 
 /* raw tracepoints with types (tp_btf): context is an array of arguments */
@@ -30,7 +34,10 @@ int task_exit(u64 *ctx) { return leave((void *)ctx[0]); }
 int select_exec(u64 *ctx) { return select_agent((void *)ctx[0], (void *)ctx[2]); }
 int exec_read(u64 *ctx) { return read_exec((void *)ctx[0], (void *)ctx[2]); }
 int exec_signal(u64 *ctx) { return judge_exec((void *)ctx[0]); }
-int open_signal(u64 *ctx) { return leave_system_call((void *)ctx[0], (long)ctx[1]); }
+#ifndef REFUSING_TIER
+int call_signal(u64 *ctx) { return leave_system_call((void *)ctx[0], (long)ctx[1]); }
+int signal_signal(u64 *ctx) { return judge_sent(ctx[0], (void *)ctx[1], (void *)ctx[2]); }
+#endif
 
 #define PORT(context) __builtin_bswap16((u16)(context)->user_port)
 ALWAYS_INLINE int judge4(struct bpf_sock_addr *ctx, u32 action)

@@ -55,6 +55,14 @@ ALWAYS_INLINE void stop_agent(struct hw_agent *agent)
   bpf_send_signal(SIGSTOP);
 }
 
+/* What a ruling comes to on a tier that can't refuse: the process ends; `freeze` stops the agent's others as well. */
+ALWAYS_INLINE void punish(struct hw_agent *agent, struct hw_member *member, struct hw_ruling *ruling)
+{
+  if (VERDICT_OF(ruling->enforced) == VERDICT_FREEZE)
+    agent->state |= AGENT_FROZEN;
+  end_process(member);
+}
+
 ALWAYS_INLINE void settle_debts(struct hw_member *member)
 {
   struct hw_agent *agent = agent_of(member);

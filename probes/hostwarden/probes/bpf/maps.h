@@ -145,7 +145,7 @@ struct hw_location {
 struct hw_job { u32 automaton; u32 offset; u32 length; u32 state; };
 struct hw_walk { u64 dentry; u64 mount; u64 top; u32 base; u32 written; u32 ended; u32 n; u32 n_jobs; u32 failed; };
 /* What locate_asked() is asked for. */
-struct hw_ask { u64 dentry; u64 mount; u32 which; u32 refused; };
+struct hw_ask { u64 dentry; u64 mount; u64 text; u32 which; u32 refused; };
 /* Where rule() stands: which jobs, which action, which list; what the halves of joint rules matched so far. */
 struct hw_rule { u64 by_path; u64 matched; u32 first; u32 action; u32 list; u32 failed; u32 other; u32 pad; u16 states[MAX_AUTOMATA]; };
 struct hw_ruling { u32 enforced; u32 observed; u32 covered; u32 is_linked; };

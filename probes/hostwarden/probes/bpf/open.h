@@ -65,7 +65,7 @@ ALWAYS_INLINE void ruin_sharers(struct task_struct *task, struct hw_event *event
 }
 
 /* The file that was opened: where it is, what its policies say, and what becomes of the process. */
-ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *control, struct hw_member *member,
+ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *control, struct hw_agent *agent, struct hw_member *member,
                                      struct hw_scratch *scratch, struct file *file, u32 accesses)
 {
   struct task_struct *task = bpf_get_current_task_btf();
@@ -89,7 +89,7 @@ ALWAYS_INLINE void judge_file_opened(struct pt_regs *regs, struct hw_control *co
       happened = 1; /* who shares the table may have used the descriptor already */
       event->flags |= users > threads ? EVENT_FLAG_SHARED : EVENT_FLAG_THREADS;
     }
-    end_process(member);
+    punish(agent, member, &scratch->worst);
     event->outcome = happened ? OUTCOME_KILLED_AFTER_EFFECT : OUTCOME_KILLED_BEFORE_EFFECT;
   }
   emit_action(scratch, event, scratch->at[0].offset, scratch->at[0].length);
@@ -152,37 +152,7 @@ ALWAYS_INLINE int judge_open(struct pt_regs *regs, u64 descriptor, struct hw_mem
     return 0;
   }
   begin_event(scratch, member, agent, control, TIER_SIGNAL);
-  judge_file_opened(regs, control, member, scratch, file, accesses);
+  judge_file_opened(regs, control, agent, member, scratch, file, accesses);
   give_scratch(slot);
   return 0;
-}
-
-/* Non-members cost what is above the member look-up, so it stays short. */
-ALWAYS_INLINE int leave_system_call(struct pt_regs *regs, long result)
-{
-  u64 up = gate_is_up();
-  u64 number = 0;
-  if (!up) {
-    if (result < 0)
-      return 0;
-    number = SYSCALL_NUMBER(regs);
-    if (number != 257 && number != 2 && number != 437 && number != 85 && number != 304 && number != 438 && number != 5
-        && number != 8 && number != 295 && number != 342)
-      return 0;
-  }
-  struct hw_member *member = membership();
-  if (!member)
-    return 0;
-  struct task_struct *task = bpf_get_current_task_btf();
-  if (up)
-    settle_debts(member);
-  if (result < 0)
-    return 0;
-  number = SYSCALL_NUMBER(regs) & ~(u64)X32_BIT;
-  int compat = GET(task, thread_info.status) & TS_COMPAT;
-  if (!is_open(number, compat))
-    return 0;
-  if (member->flags & MEMBER_WARDEN)
-    return learn(task, file_at(task, result));
-  return judge_open(regs, result, member);
 }
