@@ -106,12 +106,6 @@ def attach(job: Job, lock: Callable[[], None], prove: Prove) -> Attached:
     return _load_best(job, prove) if pins.is_empty(job.bpffs) else _adopt(job, note)
 
 
-def pinned_tiers(state_dir: Path) -> list[str] | None:
-    """For which tiers the programs were pinned, as the loader knows them; None if nobody noted it."""
-    note = Note.read(state_dir / NOTE)
-    return Choice(note.first, note.declined).names if note else None
-
-
 def _adopt(job: Job, note: Note | None) -> Attached:
     if note is None or note.digest != source.digest(job.defines):
         raise AttachError(

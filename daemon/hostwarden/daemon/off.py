@@ -3,16 +3,16 @@
 import logging
 import os
 from contextlib import suppress
+from pathlib import Path
 
-from hostwarden.daemon.attach import pinned_tiers
 from hostwarden.daemon.cgroups import CgroupError, Cgroups, find_v2
 from hostwarden.daemon.config import Settings
 from hostwarden.daemon.lock import Busy, LockProblem, Locks
 from hostwarden.daemon.mounts import MountError, read_mounts
 from hostwarden.daemon.protect import ancestors
 from hostwarden.daemon.state import StateError, load
-from hostwarden.policy.words import Action, Verdict
-from hostwarden.probes import pins
+from hostwarden.probes import bpf, pins
+from hostwarden.probes.layout import MEMBER
 
 log = logging.getLogger("hostwardend")
 
@@ -31,7 +31,7 @@ def off(settings: Settings) -> int:
     if pins.is_empty(bpffs):
         pins.remove(bpffs)
         return 0
-    agent = _agent_of_asker(settings)
+    agent = _agent_of_asker(bpffs)
     if agent:
         raise OffError(f"process {agent} is an agent's: it may not end its own guard", "ask a person", code=4)
     try:
@@ -61,14 +61,19 @@ def _remove_cgroups(settings: Settings) -> None:
         base.rmdir()
 
 
-def _agent_of_asker(settings: Settings) -> int | None:
-    """The first of this process and its ancestors that is a member."""
-    pinned = pinned_tiers(settings.daemon.state_dir)
-    if pinned is None or not pins.is_complete(settings.daemon.bpffs_dir, pinned):
+def _agent_of_asker(bpffs: Path) -> int | None:
+    """The first of this process and its ancestors that is a member. Nothing but that one map is looked at: an agent may
+    neither read our state nor, where it can be refused, use bpf(2). Raises OffError for who isn't let.
+    """
+    pin = bpffs / "map_processes"
+    if not pin.exists():
         return None
-    kernel = pins.Kernel(settings.daemon.bpffs_dir, len(Action), len(Verdict), pinned)
+    try:
+        processes = bpf.get(pin)
+    except PermissionError as error:
+        raise OffError(f"{pin} can't be opened: {error.strerror}", "an agent may not end its own guard", 4) from error
     try:
         mine = [os.getpid(), *ancestors(os.getpid())]
-        return next((pid for pid in mine if kernel.process(pid) is not None), None)
+        return next((pid for pid in mine if bpf.lookup(processes, pid.to_bytes(4, "little"), MEMBER.size)), None)
     finally:
-        kernel.close()
+        os.close(processes)

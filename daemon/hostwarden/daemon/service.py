@@ -161,6 +161,7 @@ class Daemon:
         if attached.adopted:
             self._record_gap(orjson.loads(lines[-1]) if lines else {})
         self._act("start", detail=describe_start(warden, intake, attached.adopted))
+        recorder.drain()  # on disk before anybody can see that we are ready, and kill us
 
     def _record_gap(self, last: dict[str, Any]) -> None:
         """Nobody recorded from the last record to now: what the rings kept follows, what they lost is counted."""
