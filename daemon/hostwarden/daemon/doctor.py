@@ -17,7 +17,7 @@ LANDLOCK = "landlock comes in a later version"
 REFUSED = {"deny": "refused with EPERM", "kill": "refused, then killed", "freeze": "refused, then the agent is stopped"}
 KILLED = {"deny": "killed", "kill": "killed", "freeze": "killed, then the agent is stopped"}
 AUDITED = KILLED | {"deny": "recorded only"}
-NOTHING = dict.fromkeys(REFUSED, "nothing: it isn't watched")
+NOTHING = dict.fromkeys(REFUSED, "nothing")
 HOLD_LATER = "as deny, in this version"
 
 
@@ -27,15 +27,10 @@ def examine(warden: "Warden") -> dict[str, Any]:
 
 
 def _matrix(warden: "Warden") -> list[dict[str, Any]]:
-    """A row for everything that is proven, then one for each action that no tier makes real."""
+    """A row for everything that must be proven."""
     better = "; ".join([*(f"{tier}: {why}" for tier, why in warden.choice.declined.items()), LANDLOCK])
     known = {proof.what: proof for proof in warden.proofs}
-    promised = tiers.promised(warden.choice.first)
-    rows = [_row(warden, each.what, known.get(each.what), better) for each in tries(warden.choice.first)]
-    unkept = [str(action) for action, tier in promised.items() if tier is Tier.NONE]
-    if warden.choice.unix is Tier.NONE:
-        unkept.append("connect unix")
-    return rows + [_row(warden, what, None, better) for what in unkept]
+    return [_row(warden, each.what, known.get(each.what), better) for each in tries(warden.choice.first)]
 
 
 def _row(warden: "Warden", what: str, proof: Proof | None, better: str) -> dict[str, Any]:
@@ -54,7 +49,7 @@ def _row(warden: "Warden", what: str, proof: Proof | None, better: str) -> dict[
         "freeze": does["freeze"],
         "kill": does["kill"],
         "proven": proven,
-        "proof": proof.seen if proof else "no tier of this host watches it",
+        "proof": proof.seen if proof else "not tried yet",
         "better": better,
     }
 

@@ -45,16 +45,18 @@ LIMITS: Mapping[Tier, tuple[str, ...]] = {
         "an open that truncates or creates has changed the file before its process dies (killed_after_effect)",
         "who shares the descriptor table (threads, CLONE_FILES) may use the descriptor before all of them die; the"
         " outcome says killed_after_effect",
-        "delete, rename, link, chmod, truncate by path, mkdir, mknod, symlink, attributes, listen, mount, namespace,"
-        " ptrace, signal and load aren't watched: they happen, and there is no record; a protected file that an agent"
-        " renames is judged by its new name, and a bind mount adds a name that an allow rule may match",
+        "what isn't an open has happened when its process dies (killed_after_effect); only mapped code hasn't run",
+        "delete, rename, link, chmod, mount and other calls by name are judged by the name that the caller passed, made"
+        " absolute: a symlink in it isn't followed, and another thread may change the text",
         "what io_uring opens, makes, renames, links and deletes by itself isn't seen",
-        "unix sockets are connected to, and there is no record",
+        "calls of 32-bit programs other than opening and executing aren't seen",
+        "clone with CLONE_NEW* isn't seen, unshare and setns are",
+        "mprotect isn't seen: what is mapped executable at once is",
+        "unix datagrams that are sent with an address aren't seen",
         "packet sockets, vsock and other families than IP are opened and used, and there is no record",
         "what a descriptor leads to that somebody else opened and handed over (SCM_RIGHTS, fanotify) isn't judged",
         "a device node under another name is judged by that name, not by its number",
-        "ld.so maps a denied program and runs it, for load isn't watched",
-        "privileges, signals to the warden, bpf(2) and modules aren't kept from an agent that is root: only the"
-        " warden's files are, by their names",
+        "privileges, signals to the warden, bpf(2), modules and block devices aren't kept from an agent that is root:"
+        " only the warden's files are, by their names",
     ),
 }

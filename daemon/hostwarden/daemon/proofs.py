@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hostwarden.probes.pins import Kernel
 
 TIMEOUT_S = 30  # an emulated guest takes a second to start Python
 BUILT_IN = "built-in.yaml"
+READY = b"ready\n"
 FOLDER = "proof"  # in state_dir
 UNIX = "connect unix"
 # What each action by path is tried on, below the proof's folder; and what is there after an attempt that was refused.
@@ -75,11 +76,9 @@ class Try:
 
 
 def tries(first: Tier) -> list[Try]:
-    """What is tried where ``first`` is the first tier: every action that one promises something for."""
-    promised = tiers.promised(first)
-    found = [Try(str(action), action, tier) for action, tier in promised.items() if tier is not Tier.NONE]
-    unix = tiers.Choice(first, {}).unix
-    return found if unix is Tier.NONE else [*found, Try(UNIX, Action.CONNECT, unix)]
+    """What is tried where ``first`` is the first tier: every action, and unix sockets, which cgroups don't see."""
+    found = [Try(str(action), action, tier) for action, tier in tiers.promised(first).items()]
+    return [*found, Try(UNIX, Action.CONNECT, first)]
 
 
 def policy(state_dir: Path) -> Policy:
@@ -122,14 +121,14 @@ def prove(kernel: Kernel, state_dir: Path, first: Tier, deny_is_kill: bool) -> l
     wanted = tries(first)
     refused = [each for each in wanted if each.tier in tiers.REFUSING]
     deadly = [each for each in wanted if each.tier not in tiers.REFUSING]
-    killed = (_killed(kernel, agent, folder, deny_is_kill, each) for each in deadly)
-    return [*_refused(kernel, agent, folder, refused), *killed]
+    return [*_refused(kernel, agent, folder, refused), *_killed(kernel, agent, folder, deny_is_kill, deadly)]
 
 
 def _refused(kernel: Kernel, agent: Agent, folder: Path, wanted: Sequence[Try]) -> list[Proof]:
     """One child tries all: each call must end with EPERM, without an effect."""
     try:
-        _, out = _run(kernel, agent, folder, [each.what for each in wanted])
+        with _child(folder, [each.what for each in wanted]) as child:
+            _, out = _run(kernel, agent, child)
     except (OSError, subprocess.TimeoutExpired) as error:
         return [_proof(each, False, f"the attempt could not be made: {error}") for each in wanted]
     results = dict(filter(None, map(_result, out.splitlines())))
@@ -162,34 +161,42 @@ def _judge(wanted: Try, result: tuple[str | None, bool] | None, folder: Path, as
     return _proof(wanted, True, f"the call ended with {code}, without effect")
 
 
-def _killed(kernel: Kernel, agent: Agent, folder: Path, deny_is_kill: bool, wanted: Try) -> Proof:
-    """A child of its own: it must die before it has the result."""
+def _killed(kernel: Kernel, agent: Agent, folder: Path, deny_is_kill: bool, wanted: Sequence[Try]) -> Iterator[Proof]:
+    """A child of its own for each: it must die before it has the result. They start side by side."""
     if not deny_is_kill:
-        return _proof(wanted, True, "deny is audit here, as configured: nothing is refused on this tier")
-    try:
-        code, out = _run(kernel, agent, folder, [wanted.what])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return _proof(wanted, False, f"the attempt could not be made: {error}")
-    killed = code == -signal.SIGKILL and out == b""
-    return _proof(wanted, killed, "killed before it had the result" if killed else f"it lived: {code}")
+        audited = "deny is audit here, as configured: nothing is refused on this tier"
+        yield from (_proof(each, True, audited) for each in wanted)
+        return
+    with ExitStack() as stack:
+        children = [stack.enter_context(_child(folder, [each.what])) for each in wanted]
+        for each, child in zip(wanted, children, strict=True):
+            try:
+                code, out = _run(kernel, agent, child)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                yield _proof(each, False, f"the attempt could not be made: {error}")
+                continue
+            killed = code == -signal.SIGKILL and out == b""
+            yield _proof(each, killed, "killed before it had the result" if killed else f"it lived: {code}")
 
 
 def _proof(wanted: Try, proven: bool, seen: str) -> Proof:
     return Proof(wanted.action, wanted.tier, proven, seen, wanted.what)
 
 
-def _run(kernel: Kernel, agent: Agent, folder: Path, names: Sequence[str]) -> tuple[int, bytes]:
-    """A child tries ``names`` as a member: its exit code, and what it printed. Raises OSError, TimeoutExpired."""
-    with _ready_child(folder, names) as child:
-        if not mark(kernel, child.pid, agent):
-            raise ProcessLookupError("the child that tries was gone before it could be bound")
-        out, _ = child.communicate(b"\n", timeout=TIMEOUT_S)
-        return child.returncode, out
+def _run(kernel: Kernel, agent: Agent, child: "subprocess.Popen[bytes]") -> tuple[int, bytes]:
+    """The child tries as a member: its exit code, and what it printed. Raises OSError, TimeoutExpired."""
+    assert child.stdout
+    if child.stdout.read(len(READY)) != READY:
+        raise OSError("the child that tries could not make what it needs")
+    if not mark(kernel, child.pid, agent):
+        raise ProcessLookupError("the child that tries was gone before it could be bound")
+    out, _ = child.communicate(b"\n", timeout=TIMEOUT_S)
+    return child.returncode, out
 
 
 @contextmanager
-def _ready_child(folder: Path, names: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """attempt.py, waiting for a byte before it tries."""
+def _child(folder: Path, names: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """attempt.py, which makes what it needs, says READY, and waits for a byte before it tries."""
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", attempt.__file__],
         stdin=subprocess.PIPE,
@@ -200,10 +207,8 @@ def _ready_child(folder: Path, names: Sequence[str]) -> Iterator["subprocess.Pop
         env={"PATH": os.defpath},
     )
     try:
-        assert child.stdin and child.stdout
+        assert child.stdin
         child.stdin.write(json.dumps({"folder": str(folder), "tries": list(names)}).encode() + b"\n")
-        if child.stdout.read(6) != b"ready\n":
-            raise OSError("the child that tries could not make what it needs")
         yield child
     finally:
         if child.poll() is None:

@@ -15,8 +15,6 @@ from hostwarden.probes import trial
 BEST_FIRST = (Tier.LSM, Tier.MODIFY_RETURN, Tier.SIGNAL)
 REFUSING = frozenset({Tier.LSM, Tier.MODIFY_RETURN, Tier.CGROUP})  # tiers where `deny` is EPERM
 CGROUP_ACTIONS = frozenset({Action.CONNECT, Action.SEND})  # over IP; unix sockets are the first tier's
-# What the `signal` tier ends the process for. The rest is only recorded there, as far as it is seen at all.
-SIGNAL_ACTIONS = frozenset({Action.EXEC, Action.READ, Action.WRITE, Action.CREATE})
 # Under these the recursion guard of fmod_ret programs fails open (measured: half of what was denied went through).
 UNSAFE_PREEMPTION = ("full", "lazy")
 
@@ -33,21 +31,10 @@ class Choice:
         """The tiers whose programs are attached, as the loader knows them."""
         return [str(self.first), str(Tier.CGROUP)]
 
-    @property
-    def unix(self) -> Tier:
-        """What refuses connections to unix sockets, which cgroup programs don't see."""
-        return self.first if self.first in REFUSING else Tier.NONE
-
 
 def promised(first: Tier) -> dict[Action, Tier]:
-    """Action → the tier that must be proven for it; NONE where nothing makes its verdicts real."""
-    return {action: _promised(first, action) for action in POLICY_ACTIONS}
-
-
-def _promised(first: Tier, action: Action) -> Tier:
-    if action in CGROUP_ACTIONS:
-        return Tier.CGROUP
-    return first if first is not Tier.SIGNAL or action in SIGNAL_ACTIONS else Tier.NONE
+    """Action → the tier that must be proven for it."""
+    return {action: Tier.CGROUP if action in CGROUP_ACTIONS else first for action in POLICY_ACTIONS}
 
 
 def candidates(allowed: Collection[Tier]) -> list[Tier]:

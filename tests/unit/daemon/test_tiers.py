@@ -6,21 +6,12 @@ from hostwarden.daemon import tiers
 from hostwarden.policy.words import POLICY_ACTIONS, Action, Tier
 
 
-@pytest.mark.parametrize("first", [Tier.LSM, Tier.MODIFY_RETURN])
-def test_a_tier_that_refuses_takes_everything_but_what_cgroups_refuse(first: Tier) -> None:
+@pytest.mark.parametrize("first", [Tier.LSM, Tier.MODIFY_RETURN, Tier.SIGNAL])
+def test_the_first_tier_takes_everything_but_what_cgroups_refuse(first: Tier) -> None:
     promised = tiers.promised(first)
     assert set(promised) == set(POLICY_ACTIONS)
     assert {action for action, tier in promised.items() if tier is Tier.CGROUP} == {Action.CONNECT, Action.SEND}
     assert {tier for action, tier in promised.items() if action not in tiers.CGROUP_ACTIONS} == {first}
-    assert tiers.Choice(first, {}).unix is first
-
-
-def test_what_no_tier_makes_real_is_promised_by_none() -> None:
-    promised = tiers.promised(Tier.SIGNAL)
-    assert promised[Action.EXEC] is Tier.SIGNAL and promised[Action.CONNECT] is Tier.CGROUP
-    unkept = {action for action, tier in promised.items() if tier is Tier.NONE}
-    assert unkept == set(POLICY_ACTIONS) - tiers.SIGNAL_ACTIONS - tiers.CGROUP_ACTIONS
-    assert tiers.Choice(Tier.SIGNAL, {}).unix is Tier.NONE
 
 
 def test_the_best_that_is_allowed_comes_first_whatever_the_order() -> None:
