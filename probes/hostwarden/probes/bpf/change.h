@@ -28,7 +28,7 @@ struct hw_change {
 ALWAYS_INLINE int is_change(u64 number)
 {
   switch (number) {
-  case 9: case 42: case 50: case 76: case 82: case 83: case 84: case 86: case 87: case 88: case 90: case 91: case 92: case 93:
+  case 9: case 42: case 49: case 50: case 76: case 82: case 83: case 84: case 86: case 87: case 88: case 90: case 91: case 92: case 93:
   case 94: case 101: case 133: case 155: case 165: case 166: case 188: case 189: case 190: case 197: case 198: case 199:
   case 258: case 259: case 260: case 263: case 264: case 265: case 266: case 268: case 272: case 308: case 310: case 311:
   case 316: case 429: case 452:
@@ -181,14 +181,23 @@ ALWAYS_INLINE struct sock *socket_at(struct task_struct *task, u64 descriptor)
   return sock;
 }
 
-/* connect and listen: IPv4 and IPv6 connections were judged by the cgroup programs before. */
+/* bind, connect and listen: IPv4 and IPv6 connections were judged by the cgroup programs before. */
 ALWAYS_INLINE int judge_socket_call(struct hw_case *it, struct pt_regs *regs, struct task_struct *task, u64 number)
 {
   struct hw_scratch *scratch = it->scratch;
   struct sock *sock = socket_at(task, GET(regs, di)), *peer = 0;
   u16 family = 0;
   READ(family, sock, __sk_common.skc_family);
-  if (number == 42) {
+  if (number == 49) { /* bind makes a file */
+    if (family != AF_UNIX)
+      return 0;
+    locate_unix(scratch, sock, &scratch->at[0]);
+    if (!HAS_PATH(scratch->at[0].place) || scratch->header.flags & EVENT_FLAG_ABSTRACT)
+      return 0;
+    scratch->header.flags &= ~EVENT_FLAG_UNIX;
+    scratch->actions[0] = ON(CREATE);
+    judge(scratch);
+  } else if (number == 42) {
     if (family != AF_UNIX)
       return 0;
     READ(peer, (struct unix_sock *)sock, peer);
@@ -240,7 +249,7 @@ ALWAYS_INLINE int leave_change(struct pt_regs *regs, u64 number, struct task_str
 {
   struct hw_change change = {};
   struct hw_case it;
-  int is_socket = number == 42 || number == 50;
+  int is_socket = number == 42 || number == 49 || number == 50;
   read_change(regs, number, &change);
   if (!is_socket && !change.plain && !change.actions[0])
     return 0;
