@@ -19,7 +19,7 @@ from hostwarden.daemon.config import Settings
 from hostwarden.daemon.mounts import MountPoint
 from hostwarden.policy.model import Policy
 from hostwarden.policy.parse import parse_policy
-from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Verdict
+from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 NAME = "built-in"  # of the policy, and of the file that its rules are said to be in
 # Capabilities (capability.h) that no agent has: DAC_READ_SEARCH, NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_CHROOT,
@@ -61,9 +61,15 @@ ETC = "/etc/hostwarden"
 COLLECTOR_STATE = "/var/lib/hostwarden-collector"  # where it keeps records unless it is told otherwise
 
 
-def policy(settings: Settings, mounts: Sequence[MountPoint]) -> Policy:
-    """The policy of a host that is set up, and has mounted, like this. A rule is a line."""
-    lines = [f"policy: {NAME}", "for: {}", "rules:", *(f"  - {json.dumps(rule)}" for rule in _rules(settings, mounts))]
+def policy(settings: Settings, mounts: Sequence[MountPoint], first: Tier) -> Policy:
+    """The policy of a host that is set up, and has mounted, like this. A rule is a line.
+
+    Where ``deny`` was told to be less than a refusal (deny_without_lsm), the warden's own things are kept by `kill`.
+    """
+    weak = first is Tier.SIGNAL and settings.daemon.deny_without_lsm != "kill"
+    verdict = "kill" if weak else "deny"
+    rules = [json.dumps({verdict: rule.pop("deny"), **rule}) for rule in _rules(settings, mounts)]
+    lines = [f"policy: {NAME}", "for: {}", "rules:", *(f"  - {rule}" for rule in rules)]
     return parse_policy("\n".join(lines).encode(), NAME, lambda name: None)
 
 

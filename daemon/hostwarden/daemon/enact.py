@@ -35,7 +35,7 @@ class Enactor:
     ) -> None:
         self._settings, self._kernel, self._generations = settings, kernel, generations
         self._registry, self._stops, self._teacher = registry, stops, teacher
-        self._promised = tiers.promised(choice.first)
+        self._first, self._promised = choice.first, tiers.promised(choice.first)
         self.specs: tuple[AgentSpec, ...] = ()
         self.untaught: list[Untaught] = []
 
@@ -77,7 +77,7 @@ class Enactor:
         return replace(
             pool,
             policies=intake.policies,
-            builtin=(builtin.policy(self._settings, table),),
+            builtin=(builtin.policy(self._settings, table, self._first),),
             selectors=selectors.policy(intake.specs),
             superblocks=tuple(found),
             addresses=addresses,

@@ -14,7 +14,7 @@ from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, decide
 from hostwarden.policy.parse import parse_policy
 from hostwarden.policy.tables import Place
-from hostwarden.policy.words import Action, Verdict
+from hostwarden.policy.words import Action, Tier, Verdict
 
 MOUNTS = [
     MountPoint(1, 0, 0, 1, b"/", b"/", "ext4", b"src"),
@@ -28,7 +28,7 @@ FILES = (Action.WRITE, Action.CREATE, Action.DELETE, Action.RENAME, Action.LINK,
 def policy(tmp_path: Path) -> Policy:
     file = tmp_path / "warden.toml"
     file.write_text(f'[daemon]\nstate_dir = "{tmp_path}/state"\n[collector]\naddresses = ["unix:/run/c/c.sock"]\n')
-    return builtin.policy(config.load(file), MOUNTS)
+    return builtin.policy(config.load(file), MOUNTS, Tier.LSM)
 
 
 def verdict(policy: Policy, action: Action, path: str) -> Verdict:
@@ -116,8 +116,24 @@ def test_its_name_its_places_and_its_size(policy: Policy) -> None:
     assert sum(automaton.n_states for automaton in profile.paths) < 1000
 
 
-def test_the_same_host_gives_the_same_policy(tmp_path: Path) -> None:
-    assert builtin.policy(config.Settings(), MOUNTS).digest == builtin.policy(config.Settings(), MOUNTS).digest
+def test_the_same_host_gives_the_same_policy() -> None:
+    made = [builtin.policy(config.Settings(), MOUNTS, Tier.LSM).digest for _ in range(2)]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(
+    ("first", "deny", "verdict"),
+    [
+        (Tier.SIGNAL, "kill", Verdict.DENY),
+        (Tier.SIGNAL, "audit", Verdict.KILL),
+        (Tier.SIGNAL, "refuse", Verdict.KILL),
+        (Tier.LSM, "audit", Verdict.DENY),
+    ],
+)
+def test_a_deny_that_is_none_keeps_nothing(tmp_path: Path, first: Tier, deny: str, verdict: Verdict) -> None:
+    file = tmp_path / "warden.toml"
+    file.write_text(f'[daemon]\ndeny_without_lsm = "{deny}"\n')
+    assert {rule.verdict for rule in builtin.policy(config.load(file), MOUNTS, first).rules} == {verdict}
 
 
 USERS = [
