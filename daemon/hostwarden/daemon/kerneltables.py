@@ -69,6 +69,8 @@ def pack_profile(profile: Profile) -> bytes:
         len(users),
         len(profile.joint),
         1 if profile.hashes else 0,
+        1 if profile.has_roots else 0,
+        profile.root_row,
         *(len(entries) for entries in lists),
         record,
     )

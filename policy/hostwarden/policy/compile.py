@@ -51,6 +51,8 @@ def compile_profile(policies: Sequence[Policy], superblocks: Sequence[Sequence[P
         users=laws.users,
         record={action: record_mode(policies, action) for action in POLICY_ACTIONS},
         enforced=frozenset(action for action in POLICY_ACTIONS if _is_enforced(laws, action)),
+        has_roots=any(policy.paths == "root" for policy in policies),
+        root_row=_root_row(superblocks),
         hashes=_hashes(joint),
         joint_without_argv=_bits(not clause.asks_argv for clause in joint),
         joint_without_hash=_bits(clause.rule.sha256 is None for clause in joint),
@@ -86,6 +88,12 @@ def _joint_rule(clause: Clause) -> Joint:
 
 def _bits(found: Iterable[bool]) -> int:
     return sum(1 << bit for bit, holds in enumerate(found) if holds)
+
+
+def _root_row(superblocks: Sequence[Sequence[Place]]) -> int:
+    """The start row of the file system that the host's root is on; the first of ``superblocks`` is the host's paths."""
+    rows = (row for row, places in enumerate(superblocks, 1) if row > 1 and Place(b"", b"") in places)
+    return next(rows, 0)
 
 
 def _hashes(joint: Sequence[Clause]) -> dict[bytes, int]:

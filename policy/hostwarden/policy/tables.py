@@ -148,6 +148,8 @@ class Profile:
     users: Mapping[int, int]  # uid → user class; every other uid is class 0
     record: Mapping[Action, RecordMode]
     enforced: frozenset[Action]  # actions that an enforcing policy has a deny or kill for (rule or otherwise)
+    has_roots: bool = False  # a policy says `paths: root`: the agent's own container begins at `/`
+    root_row: int = 0  # of start rows: the file system that the host's root is on
     hashes: Mapping[bytes, int] = field(default_factory=dict)  # SHA-256 → bits of joint rules that name it
     joint_without_argv: int = 0  # bits of joint rules that ask for no argv
     joint_without_hash: int = 0  # and for no content

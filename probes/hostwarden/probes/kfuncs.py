@@ -36,6 +36,24 @@ def _btf(path: Path) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
     return library, ctypes.c_void_p(library.btf__parse_raw(bytes(path)))
 
 
+class _Type(ctypes.Structure):
+    """struct btf_type, of include/uapi/linux/btf.h."""
+
+    _fields_ = [("name", ctypes.c_uint32), ("info", ctypes.c_uint32), ("size_or_type", ctypes.c_uint32)]
+
+
+def parameters(function: str, btf: Path = BTF) -> int:
+    """How many parameters a function of the kernel has; 0 if there is none of that name."""
+    library, types = _btf(btf)
+    library.btf__type_by_id.restype = ctypes.POINTER(_Type)
+    library.btf__type_by_id.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    number = type_id(function, KIND_FUNC, btf)
+    if number <= 0:
+        return 0
+    prototype = library.btf__type_by_id(types, library.btf__type_by_id(types, number).contents.size_or_type)
+    return int(prototype.contents.info) & 0xFFFF
+
+
 def defines(btf: Path = BTF) -> dict[str, int]:
     """-D flags: the stand-in, and the ids of the structs; nothing on a kernel without the kfunc (before 6.2)."""
     ids = {f"BTF_{name}": type_id(name, KIND_STRUCT, btf) for name in STRUCTS}

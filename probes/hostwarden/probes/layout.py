@@ -134,8 +134,9 @@ def automaton_size() -> int:
     )
 
 
-# joint_without_argv joint_without_hash n_paths has_argv enforced n_users n_joint has_hashes n_otherwise[32] record[32]
-PROFILE_HEAD = struct.Struct("<QQ6I32I32s")
+# joint_without_argv joint_without_hash n_paths has_argv enforced n_users n_joint has_hashes has_roots root_row
+# n_otherwise[32] record[32]
+PROFILE_HEAD = struct.Struct("<QQ8I32I32s")
 
 
 def profile_size() -> int:

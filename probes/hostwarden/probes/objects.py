@@ -87,7 +87,9 @@ class Object:
 def flags(tree: Path, defines: Mapping[str, int], tiers: Collection[str], btf: Path = headers.BTF) -> dict[str, int]:
     """All -D flags: ``defines`` (words, sizes of rings), and what follows from kernel, tiers and our own tables."""
     tables = {f"FD_{name.upper()}": TABLE_STAND_IN + number for number, name in enumerate(TABLES)}
-    kernel = kfuncs.defines(btf) | headers.defines(tree)
+    # Before 6.9 the LSM hook had no mount mapping before the dentry; security_inode_setattr has had one for longer.
+    late = kfuncs.parameters("bpf_lsm_inode_setattr", btf) == 3 or "modify_return" in tiers
+    kernel = kfuncs.defines(btf) | headers.defines(tree) | {"SETATTR_DENTRY": int(late)}
     return dict(defines) | layout.SIZES | link.defines() | tables | kernel | tier_flags(tiers, defines)
 
 

@@ -61,6 +61,7 @@ HOOKS = (
     Hook("path_chown", "path_chown"),
     Hook("path_rename", "path_rename"),
     Hook("path_link", "path_link"),
+    Hook("inode_setattr", "set_times"),
     Hook("inode_setxattr", "set_attribute"),
     Hook("inode_removexattr", "set_attribute"),
     Hook("inode_set_acl", "set_attribute", is_optional=True),  # from 6.2

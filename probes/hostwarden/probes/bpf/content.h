@@ -6,13 +6,24 @@
 #define IMA_SHA256 4 /* enum hash_algo: HASH_ALGO_SHA256 */
 
 struct hw_digest { u64 inode; u64 superblock; u8 sha256[32]; };
-BPF_TASK_STORAGE(digests, struct hw_digest);
+struct hw_digests { struct hw_digest first; struct hw_digest last; }; /* of an exec: a script's, then its interpreter's */
+BPF_TASK_STORAGE(digests, struct hw_digests);
+
+ALWAYS_INLINE void recall_one(struct hw_scratch *scratch, u32 which, struct hw_digest *known)
+{
+  if (!known->superblock || known->inode != scratch->at[which].inode || known->superblock != scratch->at[which].superblock)
+    return;
+  __builtin_memcpy(scratch->sha256[which], known->sha256, 32);
+  scratch->hash_known[which] = 1;
+}
 
 ALWAYS_INLINE void recall_hash(struct task_struct *task, struct hw_scratch *scratch)
 {
-  struct hw_digest *known = digests.task_storage_get(task, 0, 0);
-  if (!known || known->inode != scratch->at[0].inode || known->superblock != scratch->at[0].superblock)
+  struct hw_digests *known = digests.task_storage_get(task, 0, 0);
+  if (!known)
     return;
-  __builtin_memcpy(scratch->sha256, known->sha256, 32);
-  scratch->hash_known = 1;
+  recall_one(scratch, 0, &known->last);
+  if (!scratch->actions[1])
+    return;
+  recall_one(scratch, 1, &known->first);
 }

@@ -164,6 +164,7 @@ ALWAYS_INLINE void add_conditions(struct hw_loop *loop, u32 action)
   struct hw_scratch *scratch = loop->scratch;
   struct hw_profile *profile = loop->profile;
   struct hw_ruling *ruling = &scratch->ruling;
+  u32 which = scratch->rule.which & 1;
   u64 by_hash = 0;
   volatile u64 by_argv = 0;
   if (action == ACTION_EXEC && profile->has_argv) {
@@ -174,11 +175,11 @@ ALWAYS_INLINE void add_conditions(struct hw_loop *loop, u32 action)
       refuse_unknown(profile, ruling, ACTION_EXEC);
     by_argv = half;
   }
-  if (profile->has_hashes && !scratch->hash_known) {
+  if (profile->has_hashes && !scratch->hash_known[which]) {
     refuse_unknown(profile, ruling, action); /* rules ask for its content, and nobody can vouch for it */
   } else if (profile->has_hashes) {
     struct hw_hash_key key = {.bank = bank(scratch->header.generation), .profile = scratch->header.profile};
-    __builtin_memcpy(key.sha256, scratch->sha256, 32);
+    __builtin_memcpy(key.sha256, scratch->sha256[which], 32);
     u64 *mask = hashes.lookup(&key);
     if (mask)
       by_hash = *mask;
@@ -248,6 +249,7 @@ int rule_turn(u64 turn)
   u32 action = number_of_bit(left & -left);
   struct hw_ruling *ruling = &scratch->ruling;
   struct hw_loop again = {.scratch = scratch, .profile = profile};
+  scratch->rule.which = which;
   rule(&again, &scratch->at[which], which * scratch->paths, action);
   if (profile->record[action & 31] > scratch->header.record)
     scratch->header.record = profile->record[action & 31];

@@ -40,7 +40,8 @@ ALWAYS_INLINE void begin_event(struct hw_scratch *scratch, struct hw_member *mem
   __builtin_memset(&scratch->worst, 0, sizeof(scratch->worst));
   scratch->at[1].length = scratch->at[1].offset = scratch->at[1].row = 0;
   scratch->actions[0] = scratch->actions[1] = scratch->has_second = 0;
-  scratch->argv = scratch->argv_walk = scratch->argv_use = scratch->hash_known = 0;
+  scratch->argv = scratch->argv_walk = scratch->argv_use = 0;
+  scratch->hash_known[0] = scratch->hash_known[1] = 0;
   describe_process(event, member);
   event->tier = tier;
   event->generation = control->generation;

@@ -66,12 +66,17 @@ ALWAYS_INLINE void read_passed_argv(struct hw_scratch *scratch)
   scratch->argv_use = ARGV_READ;
 }
 
+ALWAYS_INLINE int is_first_file(struct linux_binprm *bprm)
+{
+  char *filename = (char *)GET(bprm, filename), *interpreter = (char *)GET(bprm, interp);
+  return filename == interpreter;
+}
+
 /* Is `bprm` at its first file, and is that a program, not a script? Then argv is what the program will see. */
 ALWAYS_INLINE int is_plain_program(struct linux_binprm *bprm)
 {
-  char *filename = (char *)GET(bprm, filename), *interpreter = (char *)GET(bprm, interp);
   char first = GET(bprm, buf[0]), second = GET(bprm, buf[1]);
-  return filename == interpreter && !(first == '#' && second == '!');
+  return is_first_file(bprm) && !(first == '#' && second == '!');
 }
 
 ALWAYS_INLINE int judge_program_file(struct linux_binprm *bprm)
@@ -95,8 +100,8 @@ ALWAYS_INLINE int judge_program_file(struct linux_binprm *bprm)
 }
 
 /* Sleepable, for it reads the whole file: the content's hash, for the program that judges next. Only where some policy
- * asks for hashes. */
-ALWAYS_INLINE int note_hash(struct file *file)
+ * asks for hashes. What can't be hashed is noted as nothing: what was known of the file before may be no longer so. */
+ALWAYS_INLINE int note_hash(struct file *file, int is_first)
 {
   struct task_struct *task = bpf_get_current_task_btf();
   u32 tgid = GET(task, tgid);
@@ -111,8 +116,7 @@ ALWAYS_INLINE int note_hash(struct file *file)
   if (!profile || !profile->has_hashes)
     return 0;
   struct hw_digest fresh = {};
-  if (bpf_ima_file_hash(file, fresh.sha256, 32) != IMA_SHA256)
-    return 0; /* nobody can vouch for it: decide.h fails closed */
+  long kind = bpf_ima_file_hash(file, fresh.sha256, 32);
   struct dentry *dentry;
   struct inode *inode;
   struct super_block *superblock;
@@ -120,9 +124,12 @@ ALWAYS_INLINE int note_hash(struct file *file)
   READ(inode, dentry, d_inode);
   READ(superblock, dentry, d_sb);
   READ(fresh.inode, inode, i_ino);
-  fresh.superblock = (u64)superblock;
-  struct hw_digest *known = digests.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  if (known)
-    __builtin_memcpy(known, &fresh, sizeof(fresh));
+  fresh.superblock = kind == IMA_SHA256 ? (u64)superblock : 0; /* nobody can vouch for it: decide.h fails closed */
+  struct hw_digests *known = digests.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  if (!known)
+    return 0;
+  __builtin_memcpy(&known->last, &fresh, sizeof(fresh));
+  if (is_first)
+    __builtin_memcpy(&known->first, &fresh, sizeof(fresh));
   return 0;
 }

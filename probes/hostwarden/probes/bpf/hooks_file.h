@@ -103,8 +103,8 @@ ALWAYS_INLINE int judge_opening(struct file *file)
   return judge_file(file, accesses_of(file), 0);
 }
 
-/* Code that is mapped. The program itself was judged when it was executed. */
-ALWAYS_INLINE int judge_mapping(struct file *file, u64 protection)
+/* Code that is mapped. The program itself was judged when it was executed. `is_hashed`: its content was, just now. */
+ALWAYS_INLINE int judge_mapping(struct file *file, u64 protection, int is_hashed)
 {
   struct dentry *dentry;
   struct vfsmount *mount;
@@ -126,7 +126,8 @@ ALWAYS_INLINE int judge_mapping(struct file *file, u64 protection)
     give_scratch(it.slot);
     return 0;
   }
-  recall_hash(bpf_get_current_task_btf(), it.scratch);
+  if (is_hashed)
+    recall_hash(bpf_get_current_task_btf(), it.scratch);
   it.scratch->actions[0] = 1 << ACTION_LOAD;
   judge(it.scratch);
   return finish(&it);
@@ -135,7 +136,7 @@ ALWAYS_INLINE int judge_mapping(struct file *file, u64 protection)
 ALWAYS_INLINE int judge_protection(struct vm_area_struct *area, u64 protection)
 {
   struct file *file = GET(area, vm_file);
-  return judge_mapping(file, protection);
+  return judge_mapping(file, protection, 0);
 }
 
 ALWAYS_INLINE int judge_path(struct path *path, u32 actions)
@@ -203,4 +204,14 @@ ALWAYS_INLINE int judge_two(struct dentry *old, struct vfsmount *old_mount, u32 
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   }
   return finish(&it);
+}
+
+/* utime and its relatives; what else sets attributes has a hook with a path (mode, owner, size), or happens by itself. */
+ALWAYS_INLINE int judge_times(struct dentry *dentry)
+{
+  u64 number = system_call();
+  if (is_compat() ? number != 30 && number != 271 && number != 299 && number != 320 && number != 412
+                  : number != 132 && number != 235 && number != 261 && number != 280)
+    return 0;
+  return judge_one(dentry, 0, 1 << ACTION_WRITE);
 }

@@ -74,8 +74,8 @@ int make_socket(struct bpf_sock *ctx) { return judge_socket(ctx->family, ctx->ty
 int file_open(u64 *ctx) { ANSWER(judge_opening(P(file, 0))); }
 int file_receive(u64 *ctx) { ANSWER(judge_file(P(file, 0), accesses_of(P(file, 0)), 1)); }
 int file_ioctl(u64 *ctx) { ANSWER(judge_ioctl(ctx[1])); }
-int mmap_lsm(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1] | ctx[2])); }
-int mmap_security(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1])); }
+int mmap_lsm(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1] | ctx[2], 1)); }
+int mmap_security(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1], 1)); }
 int file_mprotect(u64 *ctx) { ANSWER(judge_protection(P(vm_area_struct, 0), ctx[1] | ctx[2])); }
 int path_mknod(u64 *ctx) { ANSWER(judge_making(P(path, 0), P(dentry, 1), ctx[2])); }
 int path_mkdir(u64 *ctx) { ANSWER(judge_entry(P(path, 0), P(dentry, 1), 1 << ACTION_CREATE)); }
@@ -86,6 +86,7 @@ int path_truncate(u64 *ctx) { ANSWER(judge_truncation(P(path, 0))); }
 int path_chmod(u64 *ctx) { ANSWER(judge_path(P(path, 0), 1 << ACTION_CHMOD)); }
 int path_chown(u64 *ctx) { ANSWER(judge_path(P(path, 0), 1 << ACTION_WRITE)); }
 int set_attribute(u64 *ctx) { ANSWER(judge_one(P(dentry, 1), 0, 1 << ACTION_WRITE)); } /* setxattr, removexattr */
+int set_times(u64 *ctx) { ANSWER(judge_times(P(dentry, SETATTR_DENTRY))); }
 int path_rename(u64 *ctx)
 {
   ANSWER(judge_two(P(dentry, 1), GET(P(path, 0), mnt), 1 << ACTION_RENAME, P(dentry, 3), GET(P(path, 2), mnt), 1 << ACTION_RENAME,
@@ -96,8 +97,8 @@ int path_link(u64 *ctx)
   ANSWER(judge_two(P(dentry, 0), GET(P(path, 1), mnt), 1 << ACTION_LINK | 1 << ACTION_READ | 1 << ACTION_WRITE, P(dentry, 2),
                    GET(P(path, 1), mnt), 1 << ACTION_CREATE, 0));
 }
-int program_hash(u64 *ctx) { return note_hash(GET(P(linux_binprm, 0), file)); }
-int mapping_hash(u64 *ctx) { return ctx[1] & PROT_EXEC ? note_hash(P(file, 0)) : 0; }
+int program_hash(u64 *ctx) { return note_hash(GET(P(linux_binprm, 0), file), is_first_file(P(linux_binprm, 0))); }
+int mapping_hash(u64 *ctx) { return ctx[1] & PROT_EXEC ? note_hash(P(file, 0), 0) : 0; }
 int program_check(u64 *ctx) { ANSWER(judge_program_file(P(linux_binprm, 0))); }
 int unix_connect(u64 *ctx) { ANSWER(judge_unix(P(sock, 1), 1 << ACTION_CONNECT)); }
 int unix_send(u64 *ctx) { ANSWER(judge_unix_datagram(P(socket, 0), P(socket, 1))); }

@@ -112,6 +112,8 @@ struct hw_profile {
   u32 n_users;
   u32 n_joint;
   u32 has_hashes;
+  u32 has_roots;               /* a policy says `paths: root` */
+  u32 root_row;                /* the host's root file system */
   u32 n_otherwise[N_COLUMNS * 2]; /* [action * 2 + mode] */
   u8 record[32];               /* by action */
   struct hw_decision argv_unread;
@@ -147,7 +149,7 @@ struct hw_walk { u64 dentry; u64 mount; u64 top; u32 base; u32 written; u32 ende
 /* What locate_asked() is asked for. */
 struct hw_ask { u64 dentry; u64 mount; u64 text; u32 which; u32 refused; };
 /* Where rule() stands: which jobs, which action, which list; what the halves of joint rules matched so far. */
-struct hw_rule { u64 by_path; u64 matched; u32 first; u32 action; u32 list; u32 failed; u32 other; u32 pad; u16 states[MAX_AUTOMATA]; };
+struct hw_rule { u64 by_path; u64 matched; u32 first; u32 action; u32 list; u32 failed; u32 other; u32 which; u16 states[MAX_AUTOMATA]; };
 struct hw_ruling { u32 enforced; u32 observed; u32 covered; u32 is_linked; };
 struct hw_scratch {
   struct hw_event header;     /* filled here, then laid before the text */
@@ -164,8 +166,8 @@ struct hw_scratch {
   u32 argv;                   /* bytes of it that were read */
   u32 argv_walk;              /* bytes of it that are matched */
   u32 argv_use;               /* ARGV_* */
-  u32 hash_known;
-  u8 sha256[32];
+  u32 hash_known[2];          /* of each object's content */
+  u8 sha256[2][32];
   u8 event[EVENT_HEADER];
   u8 text[TEXT_AREA];   /* path, second path, argv: three areas, see path.h */
   u8 slack[2048];

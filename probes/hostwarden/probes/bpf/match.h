@@ -3,18 +3,6 @@
  * depend on the number of rules.
  * Maps: AUTOMATA, PROFILES (maps of maps). */
 
-ALWAYS_INLINE u32 table_index(u32 generation, u32 profile)
-{
-  return bank(generation) * MAX_PROFILES + (profile & (MAX_PROFILES - 1));
-}
-
-ALWAYS_INLINE struct hw_profile *profile_at(u32 index)
-{
-  u32 zero = 0;
-  void *inner = bpf_map_lookup_elem(PROFILES, &index);
-  return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
-}
-
 ALWAYS_INLINE struct hw_automaton *automaton_at(u32 index)
 {
   u32 zero = 0;

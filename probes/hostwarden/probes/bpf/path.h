@@ -95,6 +95,18 @@ ALWAYS_INLINE void rebuild(struct hw_scratch *scratch, struct dentry *dentry, u6
  * together. What a swap leaves behind stays for longer than any program runs. */
 ALWAYS_INLINE u32 bank(u32 generation) { return generation & 1; }
 
+ALWAYS_INLINE u32 table_index(u32 generation, u32 profile)
+{
+  return bank(generation) * MAX_PROFILES + (profile & (MAX_PROFILES - 1));
+}
+
+ALWAYS_INLINE struct hw_profile *profile_at(u32 index)
+{
+  u32 zero = 0;
+  void *inner = bpf_map_lookup_elem(PROFILES, &index);
+  return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
+}
+
 /* Pipes, sockets, memfd, anonymous inodes: no mount shows them, so their kind decides; their name is for people. */
 ALWAYS_INLINE void name_internal(struct hw_scratch *scratch, struct dentry *dentry, u32 base, struct hw_location *at)
 {
@@ -157,6 +169,24 @@ ALWAYS_INLINE u64 find_row(struct hw_scratch *scratch, struct hw_control *contro
   return 0;
 }
 
+/* `paths: root` in a policy: is this a file system of the agent's own container? The one that its root is on, or one that
+ * the host's mounts don't show. What the host shares with it (volumes) keeps the host's names. */
+ALWAYS_INLINE int is_containers(struct hw_scratch *scratch, struct super_block *superblock, u64 namespace, u32 dev)
+{
+  struct hw_profile *profile = profile_at(table_index(scratch->header.generation, scratch->header.profile));
+  struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(scratch->header.generation)};
+  struct mount *root = 0;
+  struct super_block *of_root = 0;
+  if (!profile || !profile->has_roots)
+    return 0;
+  READ(root, (struct mnt_namespace *)namespace, root);
+  READ(of_root, root, mnt.mnt_sb);
+  struct hw_superblock_row *known = superblocks.lookup(&key);
+  if (!known || known->dev != dev)
+    return 1;
+  return of_root == superblock && known->row != profile->root_row;
+}
+
 /* Where an object is, and the row of start states that its path is walked from. A mount of 0: a hook that isn't told. */
 int locate_asked(u64 raw)
 {
@@ -191,7 +221,14 @@ int locate_asked(u64 raw)
     at->place = PLACED_LAYER;
     return 0;
   }
-  u64 through = find_row(scratch, control, superblock, mount, namespace, at);
+  u64 through = 0;
+  if (namespace && namespace != control->host_mnt_ns && is_containers(scratch, superblock, namespace, at->dev)) {
+    at->row = ROW_HOST;
+    at->place = PLACED_BY_CHAIN;
+    through = mount;
+  } else {
+    through = find_row(scratch, control, superblock, mount, namespace, at);
+  }
   rebuild(scratch, dentry, through, base, at);
   if (HAS_PATH(at->place)) {
     at->walked = at->length;
