@@ -154,8 +154,6 @@ def test_who_is_no_agent_becomes_what_it_likes(world: World, way: str) -> None:
         "unshare -n -i -u -C cat S",
         "setpriv --reuid 65534 --regid 65534 --clear-groups cat S",
         "setpriv --no-new-privs --bounding-set -all cat S",
-        "echo 0 >C/cgroup.procs; cat S",
-        "echo 0 >C/hw-test.slice/inner.scope/cgroup.procs; cat S",
         "exec 3<&-; read line <S; echo $line",
         "cp S /dev/stdout",
         "dd if=S status=none",
@@ -163,15 +161,25 @@ def test_who_is_no_agent_becomes_what_it_likes(world: World, way: str) -> None:
     ],
 )
 def test_whatever_it_executes_is_bound(world: World, script: str) -> None:
-    line = script.replace("S", str(world.secret)).replace("R/", f"{world.root}/").replace("C/", f"{world.cgroups}/")
-    # Not into the unit's own cgroup: there, who is no agent becomes one.
-    harmless = line.replace("hw-test.slice/inner.scope", "xhw-test.service")
-    assert "bytes" in Outsider().attempt(["bash", "-c", harmless]).out
+    line = script.replace("S", str(world.secret)).replace("R/", f"{world.root}/")
+    assert "bytes" in Outsider().attempt(["bash", "-c", line]).out
     done = world.agent.attempt(["bash", "-c", line])
     assert "bytes" not in done.out, done
     assert ("read", "deny", str(world.secret)) in done.refused("action", "verdict", "target")
     # Still this agent's, wherever it went.
     assert {record["agent"] for record in done.refusals} == {"bound"}
+
+
+@pytest.mark.parametrize("place", ["", "hw-test.slice/inner.scope/"])
+def test_it_stays_in_its_cgroup(world: World, place: str) -> None:
+    """Even where it is root: the built-in policy keeps cgroups from every agent."""
+    procs = f"{world.cgroups}/{place}cgroup.procs"
+    # Not into the unit's own cgroup: there, who is no agent becomes one.
+    harmless = procs.replace("hw-test.slice/inner.scope", "xhw-test.service")
+    assert Outsider().attempt(["bash", "-c", f"echo 0 >{harmless}"]).code == 0
+    done = world.agent.attempt(["bash", "-c", f"echo 0 >{procs}"])
+    assert done.refused("action", "verdict", "target", "policy") == [("write", "deny", procs, "built-in")]
+    assert done.pid not in map(int, Path(procs).read_text().split())
 
 
 def test_orphans_stay_members(world: World) -> None:

@@ -3,7 +3,6 @@ and the first that is proven stays.
 """
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +20,6 @@ LOADER = "hostwarden.probes.loader"
 LOADER_TIMEOUT_S = 600  # an emulated guest compiles for half a minute, and more under load
 NOTE = "digest"  # in state_dir: what the pinned programs were made from, and for which tiers
 OFF = "run `hostwardend --off` (agents end their protection), then start again"
-log = logging.getLogger("hostwardend")
 
 Prove = Callable[[pins.Kernel, Tier], list[Proof]]
 
@@ -138,7 +136,6 @@ def _load_best(job: Job, prove: Prove) -> Attached:
                 attached.kernel.close()
                 pins.clear(job.bpffs)
                 why = "its programs attach, but aren't called: " + "; ".join(_unkept(attached.proofs, tier)[:1])
-        log.info("tier %s: %s", tier, why)
         declined[tier] = why
     if failure:
         raise failure

@@ -58,6 +58,7 @@ MEMORY = ("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore")
 # What decides on the next start of the host, and what every program (the warden too) loads.
 BOOT = ("/boot/**", "/etc/ld.so.preload", "/etc/systemd/system.conf", "/etc/systemd/system.conf.d/**")
 ETC = "/etc/hostwarden"
+CACHED = ("headers-*/**", "probes-*")  # what the programs are made from, and what they were compiled to
 COLLECTOR_STATE = "/var/lib/hostwarden-collector"  # where it keeps records unless it is told otherwise
 
 
@@ -97,13 +98,15 @@ def _rules(settings: Settings, mounts: Sequence[MountPoint]) -> Iterator[dict[st
     secret = [daemon.state_dir, Path(COLLECTOR_STATE)]
     ours = [
         *secret,
-        *(daemon.bpffs_dir, daemon.run_dir, daemon.policy_dir, daemon.agents_dir, daemon.cache_dir, Path(ETC)),
+        *(daemon.bpffs_dir, daemon.run_dir, daemon.policy_dir, daemon.agents_dir, Path(ETC)),
         *(path.parent for path in collectors),
         *_programs(),
     ]
     units = [f"{folder}/{glob}" for folder in _names(map(Path, UNIT_FOLDERS)) for glob in UNIT_GLOBS]
     files = [settings.file] if settings.file else []
-    yield _rule("write", [*_below(ours), *_names(files)], "the warden's own files")
+    # Not all of the cache: others may keep there what is large, and mount it elsewhere.
+    cached = [f"{name}/{made}" for name in _names([daemon.cache_dir]) for made in CACHED]
+    yield _rule("write", [*_below(ours), *_names(files), *cached], "the warden's own files")
     yield _rule("read", _below(secret), "the warden's key, and what others did")
     yield _rule("mount", _below(ours), "the warden's own files")
     yield _rule("write", units, "the warden's own units")

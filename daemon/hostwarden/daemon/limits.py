@@ -46,17 +46,20 @@ LIMITS: Mapping[Tier, tuple[str, ...]] = {
         "who shares the descriptor table (threads, CLONE_FILES) may use the descriptor before all of them die; the"
         " outcome says killed_after_effect",
         "what isn't an open has happened when its process dies (killed_after_effect); only mapped code hasn't run",
-        "delete, rename, link, chmod, mount and other calls by name are judged by the name that the caller passed, made"
-        " absolute: a symlink in it isn't followed, and another thread may change the text",
+        "a symlink in a name that is changed, not opened, isn't followed; and another thread may change the name after"
+        " the call has read it",
         "what io_uring opens, makes, renames, links and deletes by itself isn't seen",
-        "calls of 32-bit programs other than opening and executing aren't seen",
+        "32-bit system calls that change names and modes aren't seen",
         "clone with CLONE_NEW* isn't seen, unshare and setns are",
-        "mprotect isn't seen: what is mapped executable at once is",
-        "unix datagrams that are sent with an address aren't seen",
+        "memory that is made executable afterwards (mprotect) isn't seen",
+        "times of files that are changed (utime) aren't seen",
+        "/proc/PID/mem is a file that is opened, and rules about ptrace don't speak of it",
+        "what is typed into terminals (TIOCSTI) isn't seen",
+        "unix datagrams that are sent with an address, and names of unix sockets that are bound, aren't seen",
         "packet sockets, vsock and other families than IP are opened and used, and there is no record",
         "what a descriptor leads to that somebody else opened and handed over (SCM_RIGHTS, fanotify) isn't judged",
         "a device node under another name is judged by that name, not by its number",
-        "privileges, signals to the warden, bpf(2), modules and block devices aren't kept from an agent that is root:"
-        " only the warden's files are, by their names",
+        "privileges, signals to the warden, bpf(2) and modules aren't kept from an agent that is root, nor block"
+        " devices: only the warden's files are, by their names",
     ),
 }

@@ -124,6 +124,8 @@ class Daemon:
             return rehearse(kernel, first, daemon.state_dir, self._teacher, daemon.deny_without_lsm == "kill")
 
         attached = attach(job, lambda: locks.take(daemon.bpffs_dir), prove)
+        for tier, why in attached.choice.declined.items():
+            log.info("tier %s: %s", tier, why)
         log.info("probes %s, tier %s", "adopted" if attached.adopted else "loaded", attached.choice.first)
         return attached
 

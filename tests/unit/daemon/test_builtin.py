@@ -40,7 +40,12 @@ def verdict(policy: Policy, action: Action, path: str) -> Verdict:
     [
         # our own
         *("{here}/state/state.json", "{here}/state", "{here}/warden.toml", "/etc/hostwarden/policies.d/x.yaml"),
-        *("/run/hostwarden/agent.sock", "/sys/fs/bpf/hostwarden/link_x", "/var/cache/hostwarden/x/vmlinux.h"),
+        *(
+            "/run/hostwarden/agent.sock",
+            "/sys/fs/bpf/hostwarden/link_x",
+            "/var/cache/hostwarden/headers-0/include/vmlinux.h",
+        ),
+        "/var/cache/hostwarden/probes-0.json",
         *("/var/lib/hostwarden-collector/records.db", "/run/c/c.sock"),
         *(f"{sys.prefix}/bin/hostwardend", builtin.__file__),
         # how we are started
@@ -94,7 +99,7 @@ def test_sockets_of_those_who_do_others_work(policy: Policy, path: str, expected
 
 
 @pytest.mark.parametrize(
-    "path", ["/home/x/.bashrc", "/tmp/x", "/etc/hosts", "/sys/class/x", "/proc/self/oom_score_adj"]
+    "path", ["/home/x/.bashrc", "/var/cache/hostwarden/x", "/etc/hosts", "/sys/class/x", "/proc/self/oom_score_adj"]
 )
 def test_everything_else_is_the_other_policies_business(policy: Policy, path: str) -> None:
     assert {verdict(policy, action, path) for action in (*FILES, Action.READ, Action.EXEC, Action.LOAD)} == {
