@@ -83,8 +83,8 @@ def test_mistakes_have_their_place(tmp_path: Path, changes: dict[str, Any], mess
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> None:
     (folder / "limits.yaml").write_text(SHARED)
-    content = {"section": "S", "agents": {"a": {"rules": []}, "b": {"rules": []}}, "rows": rows}
-    content["rows"] = [{"agent": "a", **row} for row in rows]
+    (folder / "agents.yaml").write_text("agents: {a: {rules: []}}")
+    content = {"section": "S", "agent": "a", "rows": rows}
     (folder / "rows.yaml").write_text(json.dumps(content))
 
 

@@ -21,11 +21,11 @@ _ROW = frozenset(
     {"name", "agent", "world", "later", "early", "user", "machine", "refused", "works", "observed", "verdict",
      "meanwhile", "scratch", *KINDS, *ACT_KINDS, *EFFECTS}
 )  # fmt: skip
-_FILE = frozenset({"section", "agents", "world", "rows"})
+_FILE = frozenset({"section", "agent", "world", "rows"})
 ALLOWED, OBSERVED = "allowed", "observed"
 # The key of the limits for agents whose rules ask for content, where the kernel can't vouch for any.
 NO_CONTENT = "no-content"
-LIMITS_FILE = "limits.yaml"
+AGENTS_FILE, LIMITS_FILE = "agents.yaml", "limits.yaml"
 # Found beside the sources, else where an installation puts them.
 _PLACES = (Path(__file__).resolve().parents[4] / "tests" / "scenarios", Path(__file__).resolve().parent / "data")
 
@@ -90,18 +90,14 @@ def load(place: Path | None = None) -> Scenarios:
     place = place or folder()
     shared = _yaml(place / LIMITS_FILE)
     limits: dict[str, str] = {key: " ".join(text.split()) for key, text in shared["limits"].items()}
-    agents: dict[str, Sequence[Mapping[str, Any]]] = {}
+    agents = {name: _listed(policies) for name, policies in _yaml(place / AGENTS_FILE)["agents"].items()}
     rows: list[Row] = []
     for path in sorted(place.glob("*.yaml")):
-        if path.name == LIMITS_FILE:
+        if path.name in (AGENTS_FILE, LIMITS_FILE):
             continue
         content = _yaml(path)
         _known(content, _FILE, path.name)
-        for name, policies in content["agents"].items():
-            if name in agents:
-                raise ScenarioError(f"{path.name}: agent {name} is in another file, too")
-            agents[name] = _listed(policies)
-        rows += [_row(path.name, content, raw, shared["promises"], limits) for raw in content["rows"]]
+        rows += [_row(path.name, content, raw, agents, shared["promises"], limits) for raw in content["rows"]]
     _check(rows)
     return Scenarios(tuple(rows), agents, limits)
 
@@ -126,6 +122,7 @@ def _row(
     file: str,
     content: Mapping[str, Any],
     raw: Mapping[str, Any],
+    agents: Mapping[str, Sequence[Mapping[str, Any]]],
     promises: Mapping[str, Mapping[str, str]],
     limits: Mapping[str, str],
 ) -> Row:
@@ -139,12 +136,10 @@ def _row(
     if len(kinds) != 1 or not effects or len(answers) != 1:
         raise ScenarioError(f"{where}: expected one of act, run, sh, bash; an effect; one of refused, works, observed")
     actions, target = _refusal(raw.get("refused", raw.get("observed")))
-    agent = raw.get("agent") or (next(iter(content["agents"])) if len(content["agents"]) == 1 else None)
-    if agent is None:
-        raise ScenarioError(f"{where}: whose? the file has several agents")
-    if agent not in content["agents"]:
-        raise ScenarioError(f"{where}: no agent {agent} in this file")
-    content_asked = asks_content(content["agents"][agent])
+    agent = raw.get("agent") or content["agent"]
+    if agent not in agents:
+        raise ScenarioError(f"{where}: no agent {agent} in {AGENTS_FILE}")
+    content_asked = asks_content(agents[agent])
     row = Row(
         file, content["section"], raw["name"], agent, kinds[0], raw[kinds[0]],
         {**content.get("world", {}), **raw.get("world", {})}, raw.get("later", {}), raw.get("early", []),
@@ -188,9 +183,9 @@ def _promise(
     return table[actions[0]]
 
 
-def asks_content(policies: Any) -> bool:
+def asks_content(policies: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a rule has a `sha256` condition."""
-    return any("sha256" in rule for policy in _listed(policies) for rule in policy.get("rules", ()))
+    return any("sha256" in rule for policy in policies for rule in policy.get("rules", ()))
 
 
 def _listed(policies: Any) -> list[Mapping[str, Any]]:

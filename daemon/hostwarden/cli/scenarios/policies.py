@@ -70,7 +70,12 @@ def in_force(client: HostClient, policy_dir: Path, files: Mapping[str, str]) -> 
         yield
     finally:
         clear(policy_dir)
-        client.reload()
+        try:
+            client.reload()
+        except ClientError as error:
+            raise ScenarioError(
+                f"the scenarios' policies are gone, and not yet out of force: {error.message}"
+            ) from None
 
 
 def are_refused(client: HostClient, policy_dir: Path, files: Mapping[str, str]) -> bool:

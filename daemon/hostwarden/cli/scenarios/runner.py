@@ -29,6 +29,7 @@ from hostwarden.wire.client import HostClient
 
 ROW_S = 60.0  # longest that one attempt may take: on an emulated guest, with thousands of turns
 LOG_S = 60.0
+_PROGRESS = 50
 _LOG_PAUSE_S = 0.1
 _WORLDS = "/var/tmp"  # noqa: S108 - a file system of the host's own; the folder is made by mkdtemp
 
@@ -84,6 +85,8 @@ class Run:
             for place in places:
                 self._try(place, outsider, "control")
                 self._try(place, agents[place.row.agent], "agent")
+                if (place.number + 1) % _PROGRESS == 0:
+                    self._tell(f"{place.number + 1} of {len(places)} tried")
             records = self._records(agents)
             for agent in agents.values():
                 agent.end()
