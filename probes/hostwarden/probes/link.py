@@ -104,6 +104,6 @@ def _check_context(name: str, code: bytes) -> None:
         opcode, registers, _, _ = INSTRUCTION.unpack_from(code, at)
         if opcode == MOVE and registers >> 4 == R2:
             return
-        if registers & 15 == R2:
+        if registers & 15 == R2 or opcode == CALL:
             break
     raise LinkError(f"the callback {name} loses its context before it fetches it")
