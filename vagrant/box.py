@@ -4,6 +4,7 @@ Its name is a digest of what it is made from. In its folder:
 
     key, key.pub                      vagrant's and root's ssh key in the guests
     vmlinuz-SERIES, initrd-SERIES     Debian's kernels, booted directly: choosing one is choosing two files
+    btf-SERIES, release-SERIES        what header trees and probes for the guest are made from, outside it
     boxes/                            what VAGRANT_HOME/boxes shall be
 
 ``python -m vagrant.box`` makes it if it isn't there, and prints the folder.
@@ -124,11 +125,11 @@ def _wheels(target: Path, log: Path) -> None:
 
 def _kernel(series: str, release: str, root: Path, done: Path) -> None:
     """Kernel and initrd to boot with, and in the guest the header tree, which would take a minute to make there."""
-    vmlinuz = done / f"vmlinuz-{series}"
+    vmlinuz, raw = done / f"vmlinuz-{series}", done / f"btf-{series}"
     shutil.copy(root / "boot" / f"vmlinuz-{release}", vmlinuz)
     shutil.copy(root / "boot" / f"initrd.img-{release}", done / f"initrd-{series}")
-    raw = root.parent / f"btf-{series}"
     btf.extract(vmlinuz, raw)
+    (done / f"release-{series}").write_text(release)
     headers.tree(root / "var" / "cache" / "hostwarden", raw, release)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vagrant import box, room
+from vagrant import box, compiled, room
 from vagrant.guests import GUESTS, HERE, TREE, Guest, VmError
 from vagrant.run import logged, say
 
@@ -37,13 +37,10 @@ def up(guest: Guest) -> None:
 
 
 def sync(guest: Guest) -> None:
-    """Copy the tree, but for what git ignores, as root's. Raises VmError."""
-    by = shlex.join(["ssh", *_options(guest)])
+    """Copy the tree, but for what git ignores, as root's, and what its probes compile to. Raises VmError."""
     # What git ignores stays as it is on both sides; .venv by name, since the guest may not have our .gitignore yet.
-    what = ["--archive", "--delete", "--chown=root:root"]
-    what += ["--exclude=/.venv", "--exclude=/.git", "--filter=:- .gitignore"]
-    to = f"{guest.name}:{INSTALLED}/"
-    logged(room.command("rsync", *what, "--rsync-path=sudo rsync", "--rsh", by, f"{TREE}/", to), log_of(guest))
+    _copy(guest, TREE, INSTALLED, "--delete", "--exclude=/.venv", "--exclude=/.git", "--filter=:- .gitignore")
+    _copy(guest, compiled.probes(guest, room.box(), room.STATE), compiled.CACHE, "--include=probes-*", "--exclude=*")
 
 
 def ssh(guest: Guest, line: str) -> list[str | Path]:
@@ -76,6 +73,12 @@ def log_of(guest: Guest) -> Path:
 def console(guest: Guest) -> str:
     """Path of what the guest's kernel said."""
     return str(room.LOGS / f"{guest.name}-console.log")
+
+
+def _copy(guest: Guest, source: Path, target: str, *what: str) -> None:
+    by = shlex.join(["ssh", *_options(guest)])
+    how = ["--archive", "--chown=root:root", "--rsync-path=sudo rsync", "--rsh", by, *what]
+    logged(room.command("rsync", *how, f"{source}/", f"{guest.name}:{target}/"), log_of(guest))
 
 
 def _boot(guest: Guest) -> None:
