@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -27,10 +28,10 @@ from tests.host.oracle_policies import DEADLY, Rule, Salt, Sketch, actions, glob
 from tests.host.oracle_tries import EXCHANGE, Found, Location, Try
 from tests.host.oracle_world import World, opened
 
-CHANGES, CHANGED, LEAST_CHANGES = 40, 60, 1_200
-EXEC_EXAMPLES, EXECS, LEAST_EXECS = 20, 20, 200
-SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 15, 15, 60
-NET_EXAMPLES, ADDRESSES, LEAST_ADDRESSES = 15, 30, 250
+CHANGES, CHANGED, LEAST_CHANGES = 16, 100, 900
+EXEC_EXAMPLES, EXECS, LEAST_EXECS = 8, 30, 120
+SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 6, 15, 30
+NET_EXAMPLES, ADDRESSES, LEAST_ADDRESSES = 6, 60, 200
 WORDS = ("read", "write", "create", "delete", "rename", "link", "chmod", "load")
 OPENS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_WRONLY | os.O_TRUNC)
 OPS = ("o", "o", "o", "v", "v", *ACTIONS)
@@ -42,6 +43,10 @@ rules = st.builds(
     except_path=st.one_of(st.just(()), some(globs, 1, 2)),
     users=oracle_policies.users,
 )
+
+
+# A failure isn't made smaller: that would take an emulated guest longer than a person.
+examples = partial(native.examples, shrink=False)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +131,7 @@ def changes(world: World, seed: int, known: Sequence[oracle_policies.Glob]) -> l
 def test_everything_with_a_path(world: World, homes: dict[str, str]) -> None:
     tally, refused, all_of = native.Tally(), Counter[str](), Counter[str]()
 
-    @native.examples(CHANGES)
+    @examples(CHANGES)
     @given(sketches(rules, WORDS), native.seeds)
     def check(made: list[Sketch], seed: int) -> None:
         asked, text = in_force(world, homes, made, seed)
@@ -194,7 +199,7 @@ def assert_executed(asked: Asked, found: Found, tier: Tier, text: str) -> None:
 def test_programs(world: World, homes: dict[str, str]) -> None:
     tally, outcomes = native.Tally(), Counter[str]()
 
-    @native.examples(EXEC_EXAMPLES)
+    @examples(EXEC_EXAMPLES)
     @given(sketches(native.exec_rules, ["exec"]), native.seeds)
     def check(made: list[Sketch], seed: int) -> None:
         asked, text = in_force(world, homes, made, seed)
@@ -226,7 +231,7 @@ def test_programs(world: World, homes: dict[str, str]) -> None:
 def test_scripts(world: World, homes: dict[str, str]) -> None:
     tally, outcomes = native.Tally(), Counter[str]()
 
-    @native.examples(SCRIPT_EXAMPLES)
+    @examples(SCRIPT_EXAMPLES)
     @given(sketches(native.exec_rules, ["exec"]), native.seeds)
     def check(made: list[Sketch], seed: int) -> None:
         asked, text = in_force(world, homes, made, seed)
@@ -261,7 +266,7 @@ def test_scripts(world: World, homes: dict[str, str]) -> None:
 def test_addresses(world: World, homes: dict[str, str]) -> None:
     tally = native.Tally()
 
-    @native.examples(NET_EXAMPLES)
+    @examples(NET_EXAMPLES)
     @given(sketches(oracle_nets.net_rules, oracle_policies.NET_WORDS), native.seeds)
     def check(made: list[Sketch], seed: int) -> None:
         asked, text = in_force(world, homes, made, seed)

@@ -37,7 +37,7 @@ SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 40, 60, 300
 MORE = int(os.environ.get("HOSTWARDEN_EXAMPLES", "0"))
 
 
-def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def examples(count: int, *, shrink: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Settings of every test here: the same examples in every run. Wall-clock time says nothing on a shared machine."""
     return settings(
         max_examples=max(count, MORE),
@@ -45,7 +45,7 @@ def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         print_blob=True,
     )
 

@@ -51,6 +51,7 @@ SIZES = {
 COUNTS = ("seen", "unrecorded", "lost", "lost_lifecycle", "denied")
 PROFILE = (
     "joint_without_argv", "joint_without_hash", "n_paths", "has_argv", "enforced", "n_users", "n_joint", "has_hashes",
+    "has_roots", "root_row",
     "n_otherwise", "record", "argv_unread", "uids", "classes",
     "otherwise", "joint", "starts",
 )  # fmt: skip
@@ -193,6 +194,8 @@ LAWS = Profile(
     joint_without_argv=1 << 63,
     joint_without_hash=3,
     argv_unread=Decision(Verdict.DENY, 40),
+    has_roots=True,
+    root_row=7,
 )
 
 
@@ -211,6 +214,8 @@ def test_profile(answers: Questions) -> None:
     assert numbers(packed, at["enforced"], "I") == (1 << Action.READ | 1 << Action.SEND | 1 << Action.LOAD,)
     assert numbers(packed, at["n_users"], "II") == (2, 1)
     assert numbers(packed, at["has_hashes"], "I") == (1,)
+    assert numbers(packed, at["has_roots"], "II") == (1, 7)
+    assert at["root_row"] == at["has_roots"] + 4
     assert numbers(packed, at["n_otherwise"], "32I") == (1,) * 32
     assert numbers(packed, at["record"], "18B") == (RecordMode.DENIED,) * 16 + (RecordMode.ALL,) * 2
     assert numbers(packed, at["argv_unread"], "4I") == (weight(Verdict.DENY, 40), 0, 0, 0)
