@@ -151,6 +151,21 @@ def test_records_between_marks() -> None:
     assert [each["target"] for each in runner.between_marks(records, "/m", "2")] == ["/w/c"]
 
 
+def test_limits_that_doctor_does_not_say(tmp_path: Path) -> None:
+    write(tmp_path, [ROW])
+    scenarios = model.load(tmp_path)
+    assert runner.unsaid(scenarios, "signal", ["something else"]) == ["handed"]
+    assert runner.unsaid(scenarios, "signal", ["signal: that is why"]) == []
+    assert runner.unsaid(scenarios, "lsm", []) == []
+
+
+def test_only_some(tmp_path: Path) -> None:
+    write(tmp_path, [ROW, ROW | {"name": "another"}])
+    assert [row.name for row in runner.only(model.load(tmp_path), "ANOTH").rows] == ["another"]
+    with pytest.raises(model.ScenarioError, match="no scenario is called 'third'"):
+        runner.only(model.load(tmp_path), "third")
+
+
 # the process that tries
 
 
