@@ -55,7 +55,7 @@ LIMITS: Mapping[Tier, tuple[str, ...]] = {
         "times of files that are changed (utime) aren't seen",
         "/proc/PID/mem is a file that is opened, and rules about ptrace don't speak of it",
         "what is typed into terminals (TIOCSTI) isn't seen",
-        "unix datagrams that are sent with an address, and names of unix sockets that are bound, aren't seen",
+        "unix datagrams that are sent with an address aren't seen",
         "packet sockets, vsock and other families than IP are opened and used, and there is no record",
         "what a descriptor leads to that somebody else opened and handed over (SCM_RIGHTS, fanotify) isn't judged",
         "a device node under another name is judged by that name, not by its number",

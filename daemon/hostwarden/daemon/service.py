@@ -124,9 +124,7 @@ class Daemon:
             return rehearse(kernel, first, daemon.state_dir, self._teacher, daemon.deny_without_lsm == "kill")
 
         attached = attach(job, lambda: locks.take(daemon.bpffs_dir), prove)
-        for tier, why in attached.choice.declined.items():
-            log.info("tier %s: %s", tier, why)
-        log.info("probes %s, tier %s", "adopted" if attached.adopted else "loaded", attached.choice.first)
+        log.info("probes %s", "adopted" if attached.adopted else "loaded")
         return attached
 
     def _begin(self, attached: Attached, state: State, intake: Intake) -> None:
@@ -215,6 +213,8 @@ class Daemon:
             log.info(
                 "ready: %s", tiers if self.warden.is_armed else "disarmed, nothing is enforced until `hostwarden arm`"
             )
+            for tier, why in self.warden.choice.declined.items():
+                log.info("not tier %s: %s", tier, why)
 
     def _turn(self) -> None:
         self._recorder.drain()

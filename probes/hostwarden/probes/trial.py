@@ -20,7 +20,9 @@ HOOKS = {
 def refusal(tier: str) -> str | None:
     """Why this kernel takes no programs of ``tier`` (a key of HOOKS), in a few words; None if it takes them."""
     kind, attach_type, hook = HOOKS[tier]
-    number: int = ctypes.CDLL("libbpf.so.1").libbpf_find_vmlinux_btf_id(hook.encode(), attach_type)
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    libbpf.libbpf_set_print(None)  # what it would print is what we return
+    number: int = libbpf.libbpf_find_vmlinux_btf_id(hook.encode(), attach_type)
     if number <= 0:
         return f"this kernel has no {hook} to attach to"
     try:
