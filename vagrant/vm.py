@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from vagrant import machine, suites
+from vagrant import machine, services, suites
 from vagrant.guests import GUESTS, VmError, chosen
 
 
@@ -13,6 +13,7 @@ def main(words: list[str]) -> int:
         case ["up", *names]:
             for guest in chosen(names):
                 machine.up(guest)
+                services.start(guest)
         case ["down", *names]:
             machine.down(chosen(names))
         case ["ssh", name]:
