@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ ROWS = load().rows
 READY_S = 300  # where the processor is emulated, compiling takes its time
 
 
+def wait_until_ready(daemon: Hostwarden) -> None:
+    """Asks seldom: here each question is work that keeps the daemon from its own."""
+    ends = time.monotonic() + READY_S
+    while not daemon.is_ready():
+        assert time.monotonic() < ends, daemon.log_file.read_text()
+        time.sleep(1)
+
+
 @pytest.fixture(scope="module")
 def told() -> Iterator[dict[str, Any]]:
     """One run for all rows, against a daemon in folders of its own."""
@@ -23,7 +32,7 @@ def told() -> Iterator[dict[str, Any]]:
     daemon.root.chmod(0o755)
     try:
         daemon.spawn()
-        daemon.wait_until(daemon.is_ready, READY_S)
+        wait_until_ready(daemon)
         yield run_scenarios(daemon)
     finally:
         daemon.take_down()
