@@ -236,11 +236,12 @@ def _teach(world: World, table: list[mounts.MountPoint], folders: Sequence[_Fold
     world.superblocks = [(Place(b"", b""),), *(superblock.places for superblock in found)]
     rows = mounts.dev_rows(found)
     for key in bpf.keys(maps["taught"], 8):
-        address = bpf.lookup(maps["taught"], key, 8)
+        known = bpf.lookup(maps["taught"], key, layout.TAUGHT.size)
         dev = int.from_bytes(key, "little")
-        if address and dev in rows:
-            place = layout.SUPERBLOCK_KEY.pack(int.from_bytes(address, "little"), 0)
-            bpf.update(maps["superblocks"], place, layout.SUPERBLOCK_ROW.pack(rows[dev], dev))
+        if known and dev in rows:
+            address, root, magic = layout.TAUGHT.unpack(known)
+            place = layout.SUPERBLOCK_KEY.pack(address, 0)
+            bpf.update(maps["superblocks"], place, layout.SUPERBLOCK_ROW.pack(root, magic, rows[dev], dev))
     for magic, row in mounts.fresh_rows(found).items():
         bpf.update(maps["magics"], layout.SUPERBLOCK_KEY.pack(magic, 0), row.to_bytes(4, "little"))
     for index, (name, fd, below) in enumerate(folders):

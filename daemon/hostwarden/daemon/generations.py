@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hostwarden.daemon import kerneltables
 from hostwarden.daemon.builtin import enforced
-from hostwarden.daemon.mounts import Superblock, fresh_rows
+from hostwarden.daemon.mounts import Superblock, SuperblockAt, fresh_rows
 from hostwarden.daemon.protected import Scan, scan
 from hostwarden.policy.compile import CompileError, compile_profile
 from hostwarden.policy.model import Policy
@@ -72,7 +72,7 @@ class Pool:
     proof: tuple[Policy, ...] = ()
     selectors: tuple[Policy, ...] = ()
     superblocks: tuple[Superblock, ...] = ()
-    addresses: Mapping[int, int] = field(default_factory=dict)  # dev → superblock's address
+    addresses: Mapping[int, SuperblockAt] = field(default_factory=dict)  # by dev
     profiles: dict[Lineage, int] = field(default_factory=dict)  # → profile number
 
     def policies_of(self, lineage: Lineage) -> tuple[Policy, ...]:
@@ -247,8 +247,8 @@ class Generations:
             self._scans[key] = scan(policies)
         rows = {superblock.dev: row for row, superblock in enumerate(self.pool.superblocks, 2)}
         for file in self._scans[key].files:
-            address, row = self.pool.addresses.get(file.dev), rows.get(file.dev)
-            if address is None or row is None:
+            known, row = self.pool.addresses.get(file.dev), rows.get(file.dev)
+            if known is None or row is None:
                 continue
             states = [
                 automaton.run(relative, automaton.starts[row][0])
@@ -256,7 +256,7 @@ class Generations:
                 for relative in [_relative(file.path, self.pool.superblocks[row - 2].places)]
             ]
             states += [0] * (layout.SIZES["MAX_AUTOMATA"] - len(states))
-            name = layout.INODE_KEY.pack(address, file.inode, number, bank)
+            name = layout.INODE_KEY.pack(known.address, file.inode, number, bank)
             try:
                 bpf.update(self._kernel.maps["inodes"], name, layout.INODE_ROW.pack(*states))
             except OSError:  # full: its other names aren't seen, and doctor says so; the path rule holds as ever
@@ -266,12 +266,12 @@ class Generations:
     def _install_rows(self, bank: int) -> None:
         maps = self._kernel.maps
         for row, superblock in enumerate(self.pool.superblocks, 2):
-            address = self.pool.addresses.get(superblock.dev)
-            if address is not None:
+            known = self.pool.addresses.get(superblock.dev)
+            if known is not None:
                 bpf.update(
                     maps["superblocks"],
-                    layout.SUPERBLOCK_KEY.pack(address, bank),
-                    layout.SUPERBLOCK_ROW.pack(row, superblock.dev),
+                    layout.SUPERBLOCK_KEY.pack(known.address, bank),
+                    layout.SUPERBLOCK_ROW.pack(known.root, known.magic, row, superblock.dev),
                 )
         for magic, row in fresh_rows(self.pool.superblocks).items():
             bpf.update(maps["magics"], layout.SUPERBLOCK_KEY.pack(magic, bank), row.to_bytes(4, "little"))

@@ -16,6 +16,7 @@ import select
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hostwarden.policy.tables import MAX_SUPERBLOCKS, PRIVATE, Place
 
@@ -49,6 +50,14 @@ class MountPoint:
     def dev(self) -> int:
         """The kernel's s_dev: 20 bits of minor (include/linux/kdev_t.h), not what stat(2) makes of it."""
         return self.major << 20 | self.minor
+
+
+class SuperblockAt(NamedTuple):
+    """Where a superblock is in the kernel, and what tells it from a later one at that address (probes/…/path.h)."""
+
+    address: int
+    root: int  # its root's dentry, by address
+    magic: int
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hostwarden.daemon.mounts import MountPoint, read_mounts, visible_ids
-from hostwarden.probes import bpf
+from hostwarden.daemon.mounts import MountPoint, SuperblockAt, read_mounts, visible_ids
+from hostwarden.probes import bpf, layout
 from hostwarden.probes.pins import Kernel
 from hostwarden.records.model import printable
 
@@ -79,18 +79,16 @@ class Teacher:
         return [Untaught(printable(path), reason) for path, reason in reasons if reason]
 
 
-def learn(kernel: Kernel, teacher: Teacher) -> tuple[dict[int, int], list[Untaught]]:
-    """dev → address of each superblock that the host's mounts show, and the mount points that can't be opened."""
+def learn(kernel: Kernel, teacher: Teacher) -> tuple[dict[int, SuperblockAt], list[Untaught]]:
+    """By dev: where each superblock of the host's mounts is; and the mount points that can't be opened."""
     taught = kernel.maps["taught"]
     for key in bpf.keys(taught, 8):
         bpf.delete(taught, key)
     with kernel.teaching():
         untaught = teacher.teach(read_mounts())
-    found = {key: bpf.lookup(taught, key, 8) for key in bpf.keys(taught, 8)}
-    addresses = {
-        int.from_bytes(key, "little"): int.from_bytes(address, "little") for key, address in found.items() if address
-    }
-    return addresses, untaught
+    found = {key: bpf.lookup(taught, key, layout.TAUGHT.size) for key in bpf.keys(taught, 8)}
+    taught_now = {int.from_bytes(key, "little"): known for key, known in found.items() if known}
+    return {dev: SuperblockAt(*layout.TAUGHT.unpack(known)) for dev, known in taught_now.items()}, untaught
 
 
 def _answer(mount: MountPoint, answers: dict[int, str | None]) -> None:

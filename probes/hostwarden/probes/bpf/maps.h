@@ -62,11 +62,14 @@ BPF_HASH(sharers, struct hw_sharer, u32, MAX_SHARERS); /* → agent */
 
 /* Where a superblock stands in the host's mount table: which row of start states. Per bank. */
 struct hw_superblock_key { u64 address; u64 bank; };
-struct hw_superblock_row { u32 row; u32 dev; };
+/* An address is used again as soon as it is free, and so is an anonymous device number: its root and kind tell a
+ * file system from one that was there before. */
+struct hw_superblock_row { u64 root; u64 magic; u32 row; u32 dev; };
 BPF_HASH(superblocks, struct hw_superblock_key, struct hw_superblock_row, MAX_SUPERBLOCKS * 2);
 /* A file system that no host mount shows, by s_magic: the row it is judged by (a fresh procfs is /proc). Per bank. */
 BPF_HASH(magics, struct hw_superblock_key, u32, 128);
-BPF_HASH(taught, u64, u64, MAX_SUPERBLOCKS * 4); /* s_dev → superblock's address */
+struct hw_taught { u64 address; u64 root; u64 magic; };
+BPF_HASH(taught, u64, struct hw_taught, MAX_SUPERBLOCKS * 4); /* by s_dev */
 
 /* Protected files that have other names (hard links): their verdicts as the compiler computed them. */
 struct hw_inode_key { u64 superblock; u64 inode; u32 profile; u32 bank; };

@@ -142,6 +142,18 @@ ALWAYS_INLINE void describe_inode(struct dentry *dentry, struct hw_location *at)
     LOAD(at->rdev, inode, i_rdev);
 }
 
+/* Is what stands at this address still the file system that the table means? */
+ALWAYS_INLINE int is_known(struct hw_superblock_row *known, struct super_block *superblock, u32 dev)
+{
+  struct dentry *root;
+  u64 magic = 0;
+  if (!known)
+    return 0;
+  LOAD(root, superblock, s_root);
+  LOAD(magic, superblock, s_magic);
+  return known->dev == dev && known->root == (u64)root && known->magic == magic;
+}
+
 /* Which row of start states a path on this superblock is walked from. Sets `row`, `place`; returns the mount through which
  * the path has to be rebuilt, or 0. */
 ALWAYS_INLINE u64 find_row(struct hw_scratch *scratch, struct hw_control *control, struct super_block *superblock, u64 mount,
@@ -149,7 +161,7 @@ ALWAYS_INLINE u64 find_row(struct hw_scratch *scratch, struct hw_control *contro
 {
   struct hw_superblock_key key = {.address = (u64)superblock, .bank = bank(scratch->header.generation)};
   struct hw_superblock_row *known = superblocks.lookup(&key);
-  if (known && known->dev == at->dev) {
+  if (is_known(known, superblock, at->dev)) {
     at->row = known->row;
     at->place = PLACED;
     return 0;
@@ -182,9 +194,9 @@ ALWAYS_INLINE int is_containers(struct hw_scratch *scratch, struct super_block *
   READ(root, (struct mnt_namespace *)namespace, root);
   READ(of_root, root, mnt.mnt_sb);
   struct hw_superblock_row *known = superblocks.lookup(&key);
-  if (!known || known->dev != dev)
+  if (!is_known(known, superblock, dev))
     return 1;
-  return of_root == superblock && known->row != profile->root_row;
+  return of_root == superblock && known && known->row != profile->root_row;
 }
 
 /* Where an object is, and the row of start states that its path is walked from. A mount of 0: a hook that isn't told. */

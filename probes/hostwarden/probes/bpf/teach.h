@@ -8,8 +8,13 @@ ALWAYS_INLINE int learn_dentry(struct task_struct *task, struct dentry *dentry)
   u32 number = 0;
   LOAD(superblock, dentry, d_sb);
   LOAD(number, superblock, s_dev);
-  u64 dev = number, address = (u64)superblock;
-  taught.update(&dev, &address);
+  u64 dev = number;
+  struct dentry *root;
+  u64 magic = 0;
+  LOAD(root, superblock, s_root);
+  LOAD(magic, superblock, s_magic);
+  struct hw_taught known = {.address = (u64)superblock, .root = (u64)root, .magic = magic};
+  taught.update(&dev, &known);
   struct hw_control *control = switchboard();
   if (control)
     control->host_mnt_ns = (u64)GET(GET(task, nsproxy), mnt_ns);
