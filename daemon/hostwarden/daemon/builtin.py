@@ -22,10 +22,10 @@ from hostwarden.policy.parse import parse_policy
 from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Tier, Verdict
 
 NAME = "built-in"  # of the policy, and of the file that its rules are said to be in
-# Capabilities (capability.h) that no agent has: DAC_READ_SEARCH, NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_CHROOT,
-# SYS_PTRACE, SYS_PACCT, SYS_ADMIN, SYS_BOOT, SYS_NICE, SYS_RESOURCE, SYS_TIME, AUDIT_CONTROL, MAC_ADMIN, SYSLOG,
-# PERFMON, BPF.
-CAPABILITIES = (2, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 30, 33, 34, 38, 39)
+# Capabilities (capability.h) that no agent has: DAC_READ_SEARCH, LINUX_IMMUTABLE, NET_ADMIN, SYS_MODULE, SYS_RAWIO,
+# SYS_CHROOT, SYS_PTRACE, SYS_PACCT, SYS_ADMIN, SYS_BOOT, SYS_NICE, SYS_RESOURCE, SYS_TIME, AUDIT_CONTROL,
+# MAC_ADMIN, SYSLOG, PERFMON, BPF. (LINUX_IMMUTABLE: a folder of policies could be made so, through a descriptor that only reads.)
+CAPABILITIES = (2, 9, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 30, 33, 34, 38, 39)
 CAPABILITY_MASK = sum(1 << number for number in CAPABILITIES)
 
 # Where systemd finds units and what changes them (man 5 systemd.unit).
@@ -57,6 +57,19 @@ SWITCHES = (
 MEMORY = ("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore")
 # What decides on the next start of the host, and what every program (the warden too) loads.
 BOOT = ("/boot/**", "/etc/ld.so.preload", "/etc/systemd/system.conf", "/etc/systemd/system.conf.d/**")
+# What the kernel itself executes or reads for whoever asks it for a key or a module: the helper is nobody's process.
+HELPERS = (
+    "/sbin/request-key",
+    "/etc/request-key.conf",
+    "/etc/request-key.d/**",
+    "/sbin/modprobe",
+    "/etc/modprobe.d/**",
+    "/run/modprobe.d/**",
+    "/usr/local/lib/modprobe.d/**",
+    "/usr/lib/modprobe.d/**",
+    "/lib/modules/**",
+    "/usr/lib/modules/**",
+)
 ETC = "/etc/hostwarden"
 CACHED = ("headers-*/**", "probes-*")  # what the programs are made from, and what they were compiled to
 COLLECTOR_STATE = "/var/lib/hostwarden-collector"  # where it keeps records unless it is told otherwise
@@ -97,7 +110,7 @@ def _rules(settings: Settings, mounts: Sequence[MountPoint]) -> Iterator[dict[st
     daemon = settings.daemon
     collectors = [Path(address.removeprefix("unix:")) for address in settings.collector.addresses]
     ours = [
-        *(daemon.bpffs_dir, daemon.run_dir, daemon.policy_dir, daemon.agents_dir, Path(ETC)),
+        *(daemon.run_dir, daemon.policy_dir, daemon.agents_dir, Path(ETC)),
         *(path.parent for path in collectors),
         *_programs(),
     ]
@@ -105,8 +118,10 @@ def _rules(settings: Settings, mounts: Sequence[MountPoint]) -> Iterator[dict[st
     # Not all of the cache: others may keep there what is large, and mount it elsewhere.
     cached = [f"{name}/{made}" for name in _names([daemon.cache_dir]) for made in CACHED]
     units = [f"{folder}/{glob}" for folder in _names(map(Path, UNIT_FOLDERS)) for glob in UNIT_GLOBS]
-    guarded = [*_below(ours), *files, *cached, *units, *_cgroups(mounts), *SWITCHES, *BOOT]
-    secret = [*_below([daemon.state_dir, Path(COLLECTOR_STATE)]), *MEMORY]
+    helpers = [*HELPERS, *_names(Path(name) for name in HELPERS if "*" not in name)]
+    guarded = [*_below(ours), *files, *cached, *units, *_cgroups(mounts), *SWITCHES, *BOOT, *helpers]
+    # The pins aren't secret, but who may open their folder could lock it (lock.py), and no warden would start again.
+    secret = [*_below([daemon.state_dir, daemon.bpffs_dir, Path(COLLECTOR_STATE)]), *MEMORY]
     managers = [f"unix:{path}" for path in (*MANAGERS, *_names(collectors))]
     yield _rule(["write", "mount"], guarded, "the warden's own, or a way around it")
     yield _rule(["read", "write", "mount"], secret, "secrets of the warden's, or the memory of others")
