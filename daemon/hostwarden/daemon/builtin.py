@@ -24,7 +24,8 @@ from hostwarden.policy.words import POLICY_ACTIONS, Action, Mode, Tier, Verdict
 NAME = "built-in"  # of the policy, and of the file that its rules are said to be in
 # Capabilities (capability.h) that no agent has: DAC_READ_SEARCH, LINUX_IMMUTABLE, NET_ADMIN, SYS_MODULE, SYS_RAWIO,
 # SYS_CHROOT, SYS_PTRACE, SYS_PACCT, SYS_ADMIN, SYS_BOOT, SYS_NICE, SYS_RESOURCE, SYS_TIME, AUDIT_CONTROL,
-# MAC_ADMIN, SYSLOG, PERFMON, BPF. (LINUX_IMMUTABLE: a folder of policies could be made so, through a descriptor that only reads.)
+# MAC_ADMIN, SYSLOG, PERFMON, BPF. (LINUX_IMMUTABLE: a folder of policies could be made so, through a descriptor that
+# only reads.)
 CAPABILITIES = (2, 9, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 30, 33, 34, 38, 39)
 CAPABILITY_MASK = sum(1 << number for number in CAPABILITIES)
 
