@@ -40,7 +40,8 @@ def sync(guest: Guest) -> None:
     """Copy the tree, but for what git ignores, as root's, and what its probes compile to. Raises VmError."""
     # What git ignores stays as it is on both sides; .venv by name, since the guest may not have our .gitignore yet.
     _copy(guest, TREE, INSTALLED, "--delete", "--exclude=/.venv", "--exclude=/.git", "--filter=:- .gitignore")
-    _copy(guest, compiled.probes(guest, room.box(), room.STATE), compiled.CACHE, "--include=probes-*", "--exclude=*")
+    probes = compiled.probes(guest, room.box(), room.STATE, log_of(guest))
+    _copy(guest, probes, compiled.CACHE, "--include=probes-*", "--exclude=*")
 
 
 def ssh(guest: Guest, line: str) -> list[str | Path]:
