@@ -61,12 +61,14 @@ def _run_one(guest: Guest) -> Verdict:
         say(f"{guest.name}: tests run, output in {log}")
         with log.open("wb") as out:
             command = machine.ssh(guest, line(guest))
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=LIMIT_S)
-        machine.down([guest])
-    except (VmError, subprocess.TimeoutExpired) as error:
+            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=LIMIT_S).returncode
+        words = _tail(log, 1).strip("= ")
+    except subprocess.TimeoutExpired:
+        code, words = 1, f"tests took more than {LIMIT_S} s"
+    except VmError as error:
         return Verdict(guest, False, str(error), log)
-    words = _tail(log, 1).strip("= ")
-    return Verdict(guest, done.returncode == 0, f"{words}, {time.monotonic() - began:.0f} s in all", log)
+    machine.down([guest])
+    return Verdict(guest, code == 0, f"{words}, {time.monotonic() - began:.0f} s in all", log)
 
 
 def _tail(log: Path, lines: int = TAIL) -> str:
