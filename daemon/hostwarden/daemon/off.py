@@ -28,12 +28,12 @@ class OffError(Exception):
 def off(settings: Settings) -> int:
     """Remove every pin and the bpffs; the number of pins. Raises OffError."""
     bpffs = settings.daemon.bpffs_dir
+    agent = _agent_of_asker(bpffs)  # first: an agent may not even list the pins
+    if agent:
+        raise OffError(f"process {agent} is an agent's: it may not end its own guard", "ask a person", code=4)
     if pins.is_empty(bpffs):
         pins.remove(bpffs)
         return 0
-    agent = _agent_of_asker(bpffs)
-    if agent:
-        raise OffError(f"process {agent} is an agent's: it may not end its own guard", "ask a person", code=4)
     try:
         with Locks() as locks:
             locks.take(bpffs)
