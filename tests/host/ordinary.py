@@ -1,10 +1,7 @@
 """Ordinary life under a policy that allows it: what people do (``life/*.sh``), as nobody's agent and as an agent.
 
 Both times in the same empty folder, with the same environment: exit code, output and what is left in ``world/`` must
-be equal, the agent must have been refused nothing, and who is no agent must not appear in the records at all. Each run
-ends with the one thing that the policy forbids, reading a ``.env``: so the policy was in force, and since refusals come
-in their order, those of before are in the log, too.
-"""
+be X"""
 
 import hashlib
 import os
@@ -12,14 +9,15 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hostwarden.policy.words import POLICY_ACTIONS
 from tests.host.conftest import Hostwarden, Record
+from tests.host.resident import MARKER_POLICY, Outsider, Resident
 
 SCRIPTS = Path(__file__).parent / "life"
 ROWS = tuple(sorted(path.stem for path in SCRIPTS.glob("*.sh")))
@@ -30,23 +28,22 @@ SECRET = "the secret"
 # Says how the row ended, whatever comes of the last attempt.
 WRAPPER = 'bash "$1"; code=$?; cat secret/.env 2>/dev/null; exit $code'
 
-POLICY = """policy: life
-for: {{team: life}}
-{paths}
+POLICY = """policy: {name}
+for: {{life: {name}}}
+paths: {paths}
 rules:
   - deny: [read, write]
     path: ["**/.env", "**/.ssh/**"]
   - deny: exec
     argv: ["* rm -rf /", "git push --force*"]
   - allow: exec
-    path: [{programs}]
+    path: [{programs}, "{place}/**"]
   - allow: [connect, send]
     to: ["127.0.0.0/8:*", "unix:**"]
   - deny: [ptrace, signal]
 otherwise: {{exec: deny, connect: deny, send: deny}}
 """
-# A row's own words: a container's programs are those of its own root.
-CONTAINED = "paths: root"
+CONTAINER = "container"  # the row whose agent's programs are also those of a root of its own
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,13 @@ def missing_tools() -> list[str]:
     return [name for name in TOOLS if shutil.which(name, path=SEARCHED) is None]
 
 
-def policy(row: str, place: Path) -> str:
-    """The policy that a row's agent is under: what it needs, and not much else."""
-    programs = '"**"' if row == "container" else f'"/usr/**", "{place}/**"'
-    return POLICY.format(paths=CONTAINED if row == "container" else "", programs=programs)
+def policies(place: Path) -> dict[str, str]:
+    """File name → YAML: what the agents need, who do everything below ``place``, and not much else."""
+    return {
+        "marker": MARKER_POLICY.format(marker=place / "marker-*"),
+        "ordinary": POLICY.format(name="ordinary", paths="host", programs='"/usr/**"', place=place),
+        "contained": POLICY.format(name="contained", paths="root", programs='"/usr/**", "/bin/**"', place=place),
+    }
 
 
 @contextmanager
@@ -111,65 +111,90 @@ def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> N
             time.sleep(0.05)
 
 
-def live(row: str, hostwarden: Hostwarden, place: Path, server: Server) -> None:
-    """A row, twice, in ``place``; AssertionError says what differs or was refused."""
-    environment = {
-        "PATH": SEARCHED,
-        "LC_ALL": "C.UTF-8",
-        "HOME": f"{place}/home",
-        "TMPDIR": f"{place}/tmp",
-        "LIFE_SSHD": str(server.port),
-        "LIFE_KEYS": str(server.keys),
-    }
-    argv = ["sh", "-c", WRAPPER, "sh", str(SCRIPTS / f"{row}.sh")]
-    hostwarden.set_policies(life=policy(row, place))
-    since = hostwarden.sequence
-    with _emptied(place):
-        done = subprocess.run(
-            argv, cwd=place, env=environment, capture_output=True, text=True, timeout=ROW_S, stdin=subprocess.DEVNULL
-        )
-        free = Ending(done.returncode, done.stdout.removesuffix(SECRET), done.stderr, look(place / "world"))
-        assert done.returncode == 0, free
-        assert done.stdout.endswith(SECRET)
-    with _emptied(place):
-        done = hostwarden.run(
-            argv, agent=f"life-{row}", labels="team=life", cwd=place, env=environment, timeout_s=ROW_S
-        )
-        bound = Ending(done.returncode, done.stdout, done.stderr, look(place / "world"))
-    hostwarden.wait_for(since, target=f"{place}/secret/.env", verdict="deny")
-    records = hostwarden.events(since)
-    assert refusals(records, place) == []
-    assert bound == free
-    assert strangers(records, f"life-{row}") == []
+class Life:
+    """A daemon that was started with ``policies(place)``, an agent under each, an sshd: what rows are lived with."""
 
+    def __init__(self, hostwarden: Hostwarden, place: Path, server: Server) -> None:
+        self.hostwarden, self.place = hostwarden, place
+        self.environment = {
+            "PATH": SEARCHED,
+            "LC_ALL": "C.UTF-8",
+            "LIFE_PYTHON": sys.executable,
+            "LIFE_SSHD": str(server.port),
+            "LIFE_KEYS": str(server.keys),
+        }
+        self.nobodys = Outsider()
+        self.agents = {
+            name: Resident(hostwarden, name, f"life={name}", place / f"marker-{name}")
+            for name in ("ordinary", "contained")
+        }
+        for agent in self.agents.values():
+            agent.attempt(["true"])  # is there, and the records of its start are, too
 
-def refusals(records: Sequence[Record], place: Path) -> list[str]:
-    """What the agent was refused, but for what it is refused on purpose."""
-    expected = f"{place}/secret/.env"
-    return [
-        f"{record['action']} {record['target']} {record['verdict']} ({record['rule']}, {record['process']['exe']})"
-        for record in records
-        if record["verdict"] not in ("allow", None) and record["target"] != expected
-    ]
+    def close(self) -> None:
+        """End the agents."""
+        for agent in self.agents.values():
+            agent.close()
 
+    def problems(self, row: str) -> list[str]:
+        """Live a row twice: what differs, what was refused, who is in the records and shouldn't be."""
+        agent = self.agents["contained" if row == CONTAINER else "ordinary"]
+        since = self.hostwarden.sequence
+        free, _ = self._live(row, self.nobodys)
+        bound, records = self._live(row, agent)
+        found = [] if free.code == 0 and free.output.endswith(SECRET) else [f"fails by itself: {free}"]
+        found += differences(replace(free, output=free.output.removesuffix(SECRET)), bound)
+        refused = [record for record in records if record["verdict"] not in ("allow", "audit", None)]
+        own = [record for record in refused if record["target"] == f"{self.place}/{row}/secret/.env"]
+        if [(record["action"], record["verdict"]) for record in own] != [("read", "deny")]:
+            found.append(f"the policy wasn't in force: {own}")
+        found += [f"refused: {record}" for record in refused if record not in own]
+        others = [record for record in self.hostwarden.events(since) if record["agent"] != agent.name]
+        return found + [f"not the agent's: {record}" for record in others]
 
-def strangers(records: Sequence[Record], agent: str) -> list[Record]:
-    """Actions of others than the agent."""
-    actions = {action.name.lower() for action in POLICY_ACTIONS} | {"capability", "kernel"}
-    return [record for record in records if record["action"] in actions and record["agent"] != agent]
+    def _live(self, row: str, who: Resident | Outsider) -> tuple[Ending, tuple[Record, ...]]:
+        folder = self.place / row
+        for name in ("home", "tmp", "secret"):
+            (folder / name).mkdir(parents=True)
+        (folder / "secret" / ".env").write_text(SECRET)
+        settings = {**self.environment, "HOME": f"{folder}/home", "TMPDIR": f"{folder}/tmp"}
+        argv: list[str | Path] = ["env", "-i", "-C", folder, *(f"{name}={value}" for name, value in settings.items())]
+        done = who.attempt([*argv, "sh", "-c", WRAPPER, "sh", SCRIPTS / f"{row}.sh"], timeout_s=ROW_S)
+        assert not done.timed_out
+        ending = Ending(done.code, done.out, done.err, look(folder / "world"))
+        shutil.rmtree(folder)
+        return ending, done.records
 
 
 @contextmanager
-def _emptied(place: Path) -> Iterator[None]:
-    """The folder as each run finds it; empty again afterwards."""
-    for name in ("home", "tmp", "secret"):
-        (place / name).mkdir()
-    (place / "secret" / ".env").write_text(SECRET)
-    try:
-        yield
-    finally:
-        for entry in place.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+def started(hostwarden: Hostwarden, place: Path, start: Callable[[], None]) -> Iterator[Life]:
+    """What rows are lived with, in ``place``. ``start`` starts the daemon, which has its policies by then."""
+    place.chmod(0o755)
+    for name, text in policies(place).items():
+        (hostwarden.policy_dir / f"{name}.yaml").write_text(text)
+    start()
+    (place / "sshd").mkdir()
+    with ssh_server(place / "sshd") as server:
+        life = Life(hostwarden, place, server)
+        try:
+            yield life
+        finally:
+            life.close()
+
+
+def differences(free: Ending, bound: Ending) -> list[str]:
+    """What the agent's run came to, and nobody's didn't."""
+    found = [
+        f"{name}: {getattr(bound, name)!r}, not {getattr(free, name)!r}"
+        for name in ("code", "output", "errors")
+        if getattr(bound, name) != getattr(free, name)
+    ]
+    names = sorted({*free.world, *bound.world})
+    return found + [
+        f"{name}: {bound.world.get(name)}, not {free.world.get(name)}"
+        for name in names
+        if bound.world.get(name) != free.world.get(name)
+    ]
 
 
 def look(folder: Path) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """What people do, under a policy that allows it, on this kernel: nothing breaks, nobody is refused (ordinary.py)."""
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,14 @@ from tests.host.conftest import Hostwarden
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ordinary.Server]:
-    with ordinary.ssh_server(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
+def life(start_hostwarden: Callable[..., Hostwarden]) -> Iterator[ordinary.Life]:
+    place = Path(tempfile.mkdtemp(prefix="hw-life-", dir="/var/tmp"))
+    hostwarden = start_hostwarden(start=False)
+    try:
+        with ordinary.started(hostwarden, place, hostwarden.start) as life:
+            yield life
+    finally:
+        shutil.rmtree(place)
 
 
 def test_everything_that_is_needed_is_installed() -> None:
@@ -21,5 +28,6 @@ def test_everything_that_is_needed_is_installed() -> None:
 
 @pytest.mark.timeout(2 * ordinary.ROW_S)
 @pytest.mark.parametrize("row", ordinary.ROWS)
-def test_nothing_that_people_do_breaks(row: str, hostwarden: Hostwarden, folder: Path, server: ordinary.Server) -> None:
-    ordinary.live(row, hostwarden, folder, server)
+def test_nothing_that_people_do_breaks(row: str, life: ordinary.Life) -> None:
+    problems = life.problems(row)
+    assert not problems, "\n".join(problems)

@@ -16,7 +16,7 @@ git switch -q main && echo main >note && git add note && git commit -qm main
 git rebase -q main topic && git switch -q main && git merge -q --no-ff -m merged topic
 echo dirty >>note && git stash -q && git stash pop -q && git checkout -q note
 git tag -am tagged v1 && git push -q origin main topic v1
-git worktree add -q ../tree topic && (cd ../tree && git log --format=%s | head -2)
+git worktree add -q ../tree topic && (cd ../tree && git log -n 2 --format=%s)
 git -C ../tree cherry-pick -n main >/dev/null 2>&1 || git -C ../tree reset -q --hard
 git gc -q --prune=now && git repack -qad && git fsck --strict
 git clone -q "file://$OLDPWD/remote.git" ../second && git -C ../second log --format='%H %s' && git -C ../second describe

@@ -13,19 +13,18 @@ Host server
     StrictHostKeyChecking yes
     BatchMode yes
     LogLevel ERROR
+    ControlPath $PWD/control
 C
 here=$PWD
-alias_ssh=(ssh -F "$PWD/ssh_config")
-"${alias_ssh[@]}" server 'echo there; exit 3' || echo "exit $?"
-seq 2000 | "${alias_ssh[@]}" server 'sort -rn' | sha256sum
-"${alias_ssh[@]}" -tt server 'test -t 0 && echo terminal' </dev/null | tr -d '\r'
-"${alias_ssh[@]}" -MNf -o ControlPath="$PWD/control" server
-"${alias_ssh[@]}" -o ControlPath="$PWD/control" server 'echo multiplexed'
-"${alias_ssh[@]}" -o ControlPath="$PWD/control" -O exit server 2>/dev/null
+there() { ssh -F "$here/ssh_config" "$@"; }
+there server 'echo there; exit 3' || echo "exit $?"
+there -MNf server  # one connection for all that follows
+seq 2000 | there server 'sort -rn' | sha256sum
+there -tt server 'test -t 0 && echo terminal' </dev/null | tr -d '\r'
 mkdir -p world/from/sub && seq 3000 >world/from/sub/numbers && ln -s sub/numbers world/from/link && chmod 600 world/from/sub/numbers
-scp -qF "$PWD/ssh_config" world/from/sub/numbers "server:$here/world/copied"
-rsync -a -e "${alias_ssh[*]}" world/from/ "server:$here/world/pushed/"
+scp -qF ssh_config world/from/sub/numbers "server:$here/world/copied"
+rsync -a -e "ssh -F $here/ssh_config" world/from/ "server:$here/world/pushed/"
 echo more >>world/pushed/sub/numbers
-rsync -a --delete -e "${alias_ssh[*]}" "server:$here/world/pushed/" world/pulled/
+rsync -a --delete -e "ssh -F $here/ssh_config" "server:$here/world/pushed/" world/pulled/
+there -O exit server 2>/dev/null
 diff -r world/pushed world/pulled && cmp world/copied world/from/sub/numbers
-rm -f world/control

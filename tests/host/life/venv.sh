@@ -1,8 +1,9 @@
-# A virtual environment; pip installs a wheel that is made here, without a network, and takes it away again.
+# A virtual environment; pip installs a wheel that is made here, without a network, and takes it away again. It is
+# LIFE_PYTHON's pip: to put one into the environment takes a minute where the processor is emulated.
 set -euo pipefail
 mkdir world
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INDEX=1 PIP_ROOT_USER_ACTION=ignore
-/usr/bin/python3 -m venv environment
+/usr/bin/python3 -m venv --without-pip environment
 /usr/bin/python3 - <<'P'
 import zipfile
 files = {
@@ -16,9 +17,10 @@ with zipfile.ZipFile("greet-1.0-py3-none-any.whl", "w") as wheel:
     for name, text in files.items():
         wheel.writestr(zipfile.ZipInfo(name), text)
 P
-environment/bin/pip install -q ./greet-1.0-py3-none-any.whl
+pip() { "$LIFE_PYTHON" -m pip --python environment "$@"; }
+pip install -q ./greet-1.0-py3-none-any.whl
 environment/bin/greet
-environment/bin/pip list --format=freeze >world/installed
 environment/bin/python -c 'import greet, sys; print(greet.__file__, sys.prefix)'
-environment/bin/pip uninstall -qy greet
+pip list --format=freeze >world/installed
+pip uninstall -qy greet
 test ! -e environment/bin/greet && cp environment/pyvenv.cfg world/
