@@ -17,8 +17,6 @@ from vagrant.run import logged
 
 CACHE = "/var/cache/hostwarden"  # in the guest: the daemon's default
 TIERS = ("lsm", "modify_return")
-# Sizes of the rings, denials and events, in KiB: the daemon's defaults, and those of tests/host/oracle_world.py.
-RINGS = [(DaemonSettings().denials_ring_kib, DaemonSettings().events_ring_kib), (16384, 16384)]
 
 
 def probes(guest: Guest, box: Path, state: Path, log: Path) -> Path:
@@ -33,9 +31,10 @@ def main(series: str, box: Path, cache: Path) -> None:
     """Compile what isn't in ``cache``. Raises HeadersError, CompileError."""
     btf = box / f"btf-{series}"
     tree = headers.tree(cache, btf, (box / f"release-{series}").read_text())
-    for denials_kib, events_kib in RINGS:
-        for tier in TIERS:
-            objects.get(tree, cache, objects.flags(tree, defines(denials_kib, events_kib), (tier, "cgroup"), btf))
+    default = DaemonSettings()
+    words = defines(default.denials_ring_kib, default.events_ring_kib)
+    for tier in TIERS:
+        objects.get(tree, cache, objects.flags(tree, words, (tier, "cgroup"), btf))
 
 
 if __name__ == "__main__":
