@@ -6,15 +6,12 @@ with the same decisions behind other hooks. HOSTWARDEN_EXAMPLES makes more of th
 """
 
 import errno
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from hostwarden.policy.address import show
 from hostwarden.policy.oracle import Attempt, decide
@@ -23,28 +20,16 @@ from tests.host import oracle_answers, oracle_nets, oracle_policies
 from tests.host import test_kernel_equals_oracle as native
 from tests.host.oracle_answers import Answer
 from tests.host.oracle_attempts import argv_of, path_of
+from tests.host.oracle_change_tries import WORDS, changes, path_rules, softened
 from tests.host.oracle_changes import ACTIONS, Asked, is_refusal, without_argv
-from tests.host.oracle_policies import DEADLY, Rule, Salt, Sketch, actions, globs, sketches, some
-from tests.host.oracle_tries import EXCHANGE, Found, Location, Try
+from tests.host.oracle_policies import Sketch, sketches
+from tests.host.oracle_tries import Found, Location
 from tests.host.oracle_world import World, opened
 
 CHANGES, CHANGED, LEAST_CHANGES = 16, 100, 900
 EXEC_EXAMPLES, EXECS, LEAST_EXECS = 8, 30, 120
 SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 6, 15, 30
 NET_EXAMPLES, ADDRESSES, LEAST_ADDRESSES = 6, 60, 200
-WORDS = ("read", "write", "create", "delete", "rename", "link", "chmod", "load")
-OPENS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_WRONLY | os.O_TRUNC)
-OPS = ("o", "o", "o", "v", "v", *ACTIONS)
-rules = st.builds(
-    Rule,
-    oracle_policies.verdicts,
-    actions(WORDS),
-    path=some(globs, 0, 3),
-    except_path=st.one_of(st.just(()), some(globs, 1, 2)),
-    users=oracle_policies.users,
-)
-
-
 # A failure isn't made smaller: that would take an emulated guest longer than a person.
 examples = partial(native.examples, shrink=False)
 
@@ -77,13 +62,6 @@ def in_force(world: World, homes: dict[str, str], made: Sequence[Sketch], seed: 
     return Asked(policies, profile, world.tier, armed), text
 
 
-def softened(sketch: Sketch) -> Sketch:
-    """Without what could end or stop the member."""
-    rules = tuple(replace(rule, verdict="deny") if rule.verdict in DEADLY else rule for rule in sketch.rules)
-    otherwise = tuple((action, "deny" if word in DEADLY else word) for action, word in sketch.otherwise)
-    return replace(sketch, rules=rules, otherwise=otherwise)
-
-
 def assert_done(asked: Asked, found: Found, seen: Answer, tier: Tier, text: str) -> None:
     """What is refused came back with EPERM, and the event says so; nothing else did."""
     head = found.seen.head
@@ -96,46 +74,15 @@ def assert_done(asked: Asked, found: Found, seen: Answer, tier: Tier, text: str)
 # everything that can be done with a path
 
 
-def change_of(world: World, salt: Salt, known: Sequence[oracle_policies.Glob]) -> Try | None:
-    """An attempt near the globs."""
-    op, uid, way, flags = salt.choose(OPS), salt.choose(oracle_policies.UIDS), salt.below(2), 0
-    place, path = path_of(salt, known, native.below(world))
-    location, payload = world.locations[place], path
-    if op == "o":
-        flags = salt.choose(OPENS)
-    elif not path:
-        return None
-    if op in "vh":
-        _, second = path_of(salt, known, native.below(world))
-        if not second or second == path:
-            return None
-        payload += b"\0" + second
-        flags = EXCHANGE if op == "v" and salt.below(4) == 0 else 0
-    return Try(op, location, payload, flags, uid, way)
-
-
-def changes(world: World, seed: int, known: Sequence[oracle_policies.Glob]) -> list[Try]:
-    """Attempts none of which is in another's way by using its name."""
-    used: set[tuple[str, bytes]] = set()
-    tries: list[Try] = []
-    for salt in native.salts(seed, 3 * CHANGED):
-        made = change_of(world, salt, known)
-        names = {(made.location.name, path) for path in made.paths} if made else set()
-        if made and not names & used:
-            used |= names
-            tries.append(made)
-    return tries[:CHANGED]
-
-
 @pytest.mark.timeout(900)
 def test_everything_with_a_path(world: World, homes: dict[str, str]) -> None:
     tally, refused, all_of = native.Tally(), Counter[str](), Counter[str]()
 
     @examples(CHANGES)
-    @given(sketches(rules, WORDS), native.seeds)
+    @given(sketches(path_rules, WORDS), native.seeds)
     def check(made: list[Sketch], seed: int) -> None:
         asked, text = in_force(world, homes, made, seed)
-        tries = changes(world, seed, native.globs_of(made))
+        tries = changes(world.locations, native.salts(seed, 3 * CHANGED), native.globs_of(made), CHANGED)
         world.make(tries)
         tally.tried += len(tries)
         for found in world.attempt(tries):

@@ -17,9 +17,10 @@ from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, decisive
 from hostwarden.policy.tables import Profile, Reason
 from hostwarden.policy.words import Action, Mode, Tier, Verdict
-from tests.host.oracle_answers import Answer, accesses_of, is_nowhere, placed, refused, subject
+from tests.host.oracle_answers import MAX_COMPONENTS, Answer, accesses_of, is_nowhere, placed, refused, subject
 from tests.host.oracle_tries import EXCHANGE, Found, Location, Try
 
+MAX_TEXT = 3800  # bytes of a path as passed, with the folder's own (text.h)
 READ, WRITE, CREATE, LINK = Action.READ, Action.WRITE, Action.CREATE, Action.LINK
 # op → actions on the first name, and on the second
 ACTIONS: dict[str, tuple[tuple[Action, ...], tuple[Action, ...]]] = {
@@ -49,7 +50,7 @@ class Asked:
     def about(self, found: Found) -> Answer:
         """Everything but exec."""
         made = found.made
-        names = [(_place(made), path) for path in made.paths]
+        names = [(self._place(made), path) for path in made.paths]
         if made.op == "o":
             making = self._making(found)
             opening = accesses_of(made.flags, found.result == 1)
@@ -59,9 +60,22 @@ class Asked:
         parts += [(action, names if action in first else names[1:]) for action in second]
         answer = self.worst(parts, made.uid)
         forth, back = bool(found.folders & 1), bool(found.folders & 2 and made.flags & EXCHANGE)
-        if made.op == "v" and not is_refusal(answer) and self._crosses(names, made.uid, forth, back):
+        if self.tier is Tier.SIGNAL:  # by text nobody can tell
+            forth, back = True, False
+        if made.op in self.movers and not is_refusal(answer) and self._crosses(names, made.uid, forth, back):
             return replace(answer, action=Action.RENAME, enforced=Verdict.DENY, enforced_reason=Reason())
         return answer
+
+    @property
+    def movers(self) -> str:
+        """Ops of which two names are compared."""
+        return "vh" if self.tier is Tier.SIGNAL else "v"
+
+    def can_tell(self, made: Try) -> bool:
+        """Whether the kernel can tell what this is about: by text, where nothing else is left, not all that long."""
+        longest = max(len(made.location.relative(path)) for path in made.paths)
+        deepest = max(made.location.relative(path).count(b"/") + made.location.crossed for path in made.paths)
+        return self.tier is not Tier.SIGNAL or (longest < MAX_TEXT and deepest < MAX_COMPONENTS)
 
     def accesses(self, found: Found) -> int:
         """The event's: a bit for each action that the attempt was."""
@@ -78,6 +92,12 @@ class Asked:
             return None
         making = self.worst([(CREATE, [(made.location, made.payload)])], made.uid)
         return making if is_refusal(making) else None
+
+    def _place(self, made: Try) -> Location:
+        """Where the kernel finds it: the hook of attributes is told no mount, and knows nothing that only mounts do."""
+        if made.op == "a" and made.location.crossed and self.tier is not Tier.SIGNAL:
+            return replace(made.location, below=b"", row=0, places=(), crossed=0)
+        return made.location
 
     def worst(self, parts: Sequence[tuple[Action, Sequence[tuple[Location, bytes]]]], uid: int) -> Answer:
         """The most severe, the last of equals."""
@@ -126,13 +146,6 @@ class Asked:
 def is_refusal(answer: Answer) -> bool:
     """Whether it is EPERM where it can be."""
     return answer.enforced is Verdict.HOLD or answer.enforced >= Verdict.DENY
-
-
-def _place(made: Try) -> Location:
-    """Where the kernel finds it: the hook of attributes isn't told a mount, so what only the mounts know it doesn't."""
-    if made.op == "a" and made.location.crossed:
-        return replace(made.location, below=b"", row=0, places=(), crossed=0)
-    return made.location
 
 
 def without_argv(asked: Asked) -> Asked:

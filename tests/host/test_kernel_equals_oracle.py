@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
 from hostwarden.policy.address import MAPPED, packed, show
@@ -46,6 +46,7 @@ def examples(count: int, *, shrink: bool = True) -> Callable[[Callable[..., None
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+        verbosity=Verbosity.quiet,  # an assertion says all that is needed; printing an example takes minutes
         print_blob=True,
     )
 

@@ -237,7 +237,7 @@ static int try_net(int way, const char *payload)
 /* Maps a file as code, as a loader would. */
 static int try_map(int at, const char *rest)
 {
-  int file = openat(at, rest, O_RDONLY | O_CLOEXEC);
+  int file = openat(at, rest, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0)
     return -ENOENT; /* no attempt: it may not even be read */
   void *code;
