@@ -88,7 +88,9 @@ class Asked:
     def _making(self, found: Found) -> Answer | None:
         """The answer to an open that creates, if it is refused as that."""
         made = found.made
-        if made.op != "o" or found.result == 1 or not made.flags & os.O_CREAT or not self.armed:
+        if made.op != "o" or found.result == 1 or not made.flags & os.O_CREAT:
+            return None
+        if not self.armed or self.tier is Tier.SIGNAL:
             return None
         making = self.worst([(CREATE, [(made.location, made.payload)])], made.uid)
         return making if is_refusal(making) else None

@@ -59,11 +59,11 @@ ALWAYS_INLINE u32 lay_out(struct hw_scratch *scratch, struct hw_event *event, st
     event->flags |= EVENT_FLAG_ARGV_CUT;
   }
   event->argv_length = argv;
-  u32 second = MASKED(scratch->at[1].length, AREA - 1);
+  u32 second = MASKED(scratch->at[1].length, AREA - 1), end = scratch->at[0].offset + scratch->at[0].length + argv;
   event->script_length = second;
   event->script_row = scratch->at[1].row;
   if (second)
-    bpf_probe_read_kernel(&scratch->text[ARGV_AT + MASKED(argv, AREA - 1)], second,
+    bpf_probe_read_kernel(&scratch->text[MASKED(end, AREA * 2 - 1)], second,
                           &scratch->text[SECOND_AT + MASKED(scratch->at[1].offset, AREA - 1)]);
   return scratch->at[0].length + argv + second;
 }
