@@ -13,7 +13,7 @@ from typing import Any
 from hostwarden.cli.scenarios.model import ScenarioError
 
 MODULE = "hostwarden.cli.scenarios.resident"
-_WAIT_S = 60
+_WAIT_S = 180  # an emulated host that is busy takes a minute to start an agent
 
 
 @dataclass(frozen=True)
