@@ -47,6 +47,8 @@ class Hook:
 HOOKS = (
     Hook("file_open", "file_open"),
     Hook("file_receive", "file_receive"),
+    Hook("file_fcntl", "file_fcntl"),
+    Hook("file_send_sigiotask", "file_sigio"),
     Hook("file_ioctl", "file_ioctl"),
     Hook("file_ioctl_compat", "file_ioctl", is_optional=True),  # from 6.8
     Hook("mmap_file", "mmap_lsm"),
@@ -79,6 +81,7 @@ HOOKS = (
     Hook("userns_create", "userns_create", "security_create_user_ns"),
     Hook("capable", "capable"),
     Hook("sb_mount", "sb_mount"),
+    Hook("sb_remount", "sb_remount"),
     Hook("sb_umount", "sb_umount"),
     Hook("sb_pivotroot", "sb_pivotroot"),
     Hook("move_mount", "move_mount"),

@@ -162,7 +162,9 @@ ALWAYS_INLINE void judge_change(struct hw_scratch *scratch, struct task_struct *
     scratch->at[0].place = PLACED_NOWHERE;
   }
   judge(scratch);
-  if (change->text[1] && crosses_boundary(scratch, 1, 0) && !asks_for_refusal(&scratch->worst)) {
+  /* Whether a folder was renamed can't be seen any more. */
+  if (change->text[1] && crosses_boundary(scratch, 0, change->actions[0] & ON(LINK) ? MOVES_FILE : MOVES_SOMETHING)
+      && !asks_for_refusal(&scratch->worst)) {
     scratch->header.action = ACTION_RENAME;
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   }
@@ -275,7 +277,7 @@ ALWAYS_INLINE int judge_sent(u32 signal, struct kernel_siginfo *info, struct tas
   if (!begin_change(&it, member, ACTION_SIGNAL))
     return 0;
   u32 tgid = GET(to, tgid);
-  if (is_outside(&it, tgid)) {
+  if (is_outside(&it, tgid) && !GET(to, exit_state)) { /* a zombie is nobody's any more: nothing happens to it */
     struct hw_change change = {.plain = ON(SIGNAL), .object = tgid, .detail = signal};
     judge_change(it.scratch, bpf_get_current_task_btf(), &change, it.control, it.agent, member);
   }

@@ -201,7 +201,7 @@ ALWAYS_INLINE void rule(struct hw_loop *loop, struct hw_location *at, u32 first,
   if (at->place == PLACED_LAYER || (at->place == PLACED_INTERNAL && !is_program(action)))
     return; /* a pipe is nobody's rule; a layer was judged where it is seen */
   if (at->place == PLACED_NOWHERE) {
-    refuse_unknown(profile, ruling, action);
+    refuse_unknown(at->is_forbidden ? 0 : profile, ruling, action);
     if (!is_program(action))
       return;
   }
@@ -305,32 +305,50 @@ int judge_located(u64 raw)
 
 ALWAYS_INLINE void judge(struct hw_scratch *scratch) { CALL(judge_located, scratch); }
 
-/* Do rules refuse something of this very file? */
-ALWAYS_INLINE u32 denies(struct hw_automaton *automaton, u32 state, u32 action)
+/* Do rules refuse reading or executing this very file? */
+ALWAYS_INLINE u32 is_denied(struct hw_automaton *automaton, u32 state)
 {
-  u32 row = automaton->output[MASKED(state, MAX_STATES - 1)] & (MAX_DECISIONS - 1);
-  u32 verdict = VERDICT_OF(automaton->decisions[MASKED(row * N_COLUMNS + action, MAX_DECISIONS * N_COLUMNS - 1)].enforced);
-  return verdict == VERDICT_HOLD || verdict >= VERDICT_DENY ? DENIAL_BELOW : 0;
+  u32 row = automaton->output[MASKED(state, MAX_STATES - 1)] & (MAX_DECISIONS - 1), denied = 0;
+  u32 read = VERDICT_OF(automaton->decisions[MASKED(row * N_COLUMNS + ACTION_READ, MAX_DECISIONS * N_COLUMNS - 1)].enforced);
+  u32 exec = VERDICT_OF(automaton->decisions[MASKED(row * N_COLUMNS + ACTION_EXEC, MAX_DECISIONS * N_COLUMNS - 1)].enforced);
+  denied |= (read == VERDICT_HOLD || read >= VERDICT_DENY) | (exec == VERDICT_HOLD || exec >= VERDICT_DENY) << 1;
+  return denied;
 }
 
-/* Would what rules say change by moving from the first place to the second (`forth`), or the other way (`back`)? Of a
- * folder: of something below it; of a file: whether it may be read or executed. Only where something there is refused at
- * all: a lock file is renamed without a question. */
-ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch, u32 forth, u32 back)
+/* The state of what is below: a name tells nothing of files, but of a folder everything begins with its slash. */
+ALWAYS_INLINE u32 below(struct hw_automaton *automaton, u32 state)
 {
-  u32 paths = scratch->paths, denial = 0, differs = 0;
+  u64 cell = (u64)state << (automaton->shift & 15) | automaton->classes['/'];
+  return automaton->next[MASKED(cell, MAX_TRANSITIONS - 1)];
+}
+
+#define MOVES_FILE 0
+#define MOVES_FOLDER 1
+#define MOVES_SOMETHING 2 /* nobody knows which: only what is certain */
+
+/* Would what rules say change by moving from place `from` (0 or 1) to the other? Of any object: it may not be read or
+ * executed where it is, and may be where it comes. Of a folder: something below it can be refused, and is told apart by
+ * rules from what is below the other. So a lock file is renamed without a question, whatever `**` denies somewhere. */
+ALWAYS_INLINE int crosses_boundary(struct hw_scratch *scratch, u32 from, u32 kind)
+{
+  u32 paths = scratch->paths, freed = 0, denial = 0, other_denial = 0, differs = 0;
   for (u32 i = 0; i < MAX_AUTOMATA; i++) {
     OPAQUE(i);
     if (i >= paths)
       break;
-    struct hw_job *before = &scratch->jobs[MASKED(i, 15)], *after = &scratch->jobs[MASKED(i + paths, 31)];
+    struct hw_job *before = &scratch->jobs[MASKED(i + (from ? paths : 0), 31)], *after = &scratch->jobs[MASKED(i + (from ? 0 : paths), 31)];
     struct hw_automaton *automaton = automaton_at(before->automaton);
     if (!automaton)
       return 1;
     u32 state = before->state, other = after->state;
-    u32 below = automaton->output[MASKED(state, MAX_STATES - 1)], beyond = automaton->output[MASKED(other, MAX_STATES - 1)];
-    denial |= (forth ? below : denies(automaton, state, ACTION_READ) | denies(automaton, state, ACTION_EXEC)) | (back ? beyond : 0);
-    differs |= state ^ other;
+    freed |= is_denied(automaton, state) & ~is_denied(automaton, other);
+    denial |= automaton->output[MASKED(state, MAX_STATES - 1)] & DENIAL_BELOW;
+    other_denial |= automaton->output[MASKED(other, MAX_STATES - 1)] & DENIAL_BELOW;
+    differs |= below(automaton, state) ^ below(automaton, other);
   }
-  return denial & DENIAL_BELOW && differs;
+  if (freed)
+    return 1;
+  if (kind == MOVES_FOLDER)
+    return denial && differs;
+  return kind == MOVES_SOMETHING && denial && !other_denial;
 }

@@ -42,6 +42,14 @@ ALWAYS_INLINE int is_raw_device(struct dentry *dentry)
   return MAJOR(device) == 21 || (MAJOR(device) == 1 && (MINOR(device) == 1 || MINOR(device) == 2 || MINOR(device) == 4));
 }
 
+/* File systems whose files are switches of the whole kernel: debugfs, tracefs, securityfs, configfs, binfmt_misc, efivarfs,
+ * bpffs. Whoever mounts one of his own has the same. */
+ALWAYS_INLINE int is_kernels_own(u64 magic)
+{
+  return magic == 0x64626720 || magic == 0x74726163 || magic == 0x73636673 || magic == 0x62656570 || magic == 0x42494e4d
+         || magic == 0xde5e81e4 || magic == 0xcafe4a11;
+}
+
 /* What is written to of the kernel's own file systems, whatever it is called: control groups (who writes there can stop,
  * starve or move the warden), and the warden's own files in a procfs. */
 ALWAYS_INLINE u32 written_reach(struct dentry *dentry, u32 warden)
@@ -53,15 +61,20 @@ ALWAYS_INLINE u32 written_reach(struct dentry *dentry, u32 warden)
   LOAD(magic, superblock, s_magic);
   if (magic == CGROUP2_SUPER_MAGIC || magic == CGROUP_SUPER_MAGIC)
     return KERNEL_CGROUP;
+  if (is_kernels_own(magic))
+    return KERNEL_OTHER;
   if (magic != PROC_SUPER_MAGIC || !warden)
     return 0;
   LOAD(inode, dentry, d_inode);
   struct proc_inode *entry = (struct proc_inode *)((u64)inode - __builtin_offsetof(struct proc_inode, vfs_inode));
   struct pid *pid = 0;
-  u32 number = 0;
+  u64 link = 0;
+  u32 tgid = 0;
   READ(pid, entry, pid);
-  READ(number, pid, numbers[0].nr);
-  return pid && number == warden ? KERNEL_WARDEN : 0;
+  READ(link, pid, tasks[0].first); /* of any of its threads */
+  if (link)
+    READ(tgid, (struct task_struct *)(link - __builtin_offsetof(struct task_struct, pid_links)), tgid);
+  return tgid == warden ? KERNEL_WARDEN : 0;
 }
 
 ALWAYS_INLINE int judge_file(struct file *file, u32 accesses, int is_received)
@@ -199,7 +212,10 @@ ALWAYS_INLINE int judge_two(struct dentry *old, struct vfsmount *old_mount, u32 
   scratch->actions[0] = actions;
   scratch->actions[1] = others;
   judge(scratch);
-  if (crosses_boundary(scratch, scratch->at[0].is_folder, swapped && scratch->at[1].is_folder) && !asks_for_refusal(&scratch->worst)) {
+  int crosses = crosses_boundary(scratch, 0, scratch->at[0].is_folder ? MOVES_FOLDER : MOVES_FILE);
+  if (swapped)
+    crosses |= crosses_boundary(scratch, 1, scratch->at[1].is_folder ? MOVES_FOLDER : MOVES_FILE);
+  if (crosses && !asks_for_refusal(&scratch->worst)) {
     scratch->header.action = ACTION_RENAME;
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   }

@@ -12,6 +12,10 @@
 #define PTRACE_MODE_NOAUDIT 4
 #define READING_MODULE 2 /* enum kernel_read_file_id */
 #define READING_KEXEC_INITRAMFS 4
+#define PR_SET_MM 35
+#define F_SETOWN 8
+#define F_SETOWN_EX 15
+#define MNT_SHARED 0x1000 /* include/linux/mount.h */
 #define TIOCSTI 0x5412
 #define TIOCLINUX 0x541c
 
@@ -20,7 +24,7 @@ ALWAYS_INLINE int is_own(struct hw_case *it, struct task_struct *task)
 {
   u32 tgid = GET(task, tgid);
   struct hw_member *other = processes.lookup(&tgid);
-  return other && other->agent == it->member->agent;
+  return (other && other->agent == it->member->agent) || GET(task, exit_state); /* a zombie: nothing happens to it */
 }
 
 ALWAYS_INLINE int is_warden(struct hw_case *it, struct task_struct *task)
@@ -114,8 +118,16 @@ ALWAYS_INLINE u32 asked_namespaces(void)
 ALWAYS_INLINE int has_own_action(u64 number)
 {
   if (is_compat())
-    return number == 21 || number == 52 || number == 217 || number == 310 || number == 346 || (number >= 428 && number <= 433) || number == 442;
-  return number == 155 || number == 165 || number == 166 || number == 272 || number == 308 || (number >= 428 && number <= 433) || number == 442;
+    return number == 21 || number == 52 || number == 217 || number == 310 || number == 346 || (number >= 428 && number <= 433);
+  return number == 155 || number == 165 || number == 166 || number == 272 || number == 308 || (number >= 428 && number <= 433);
+}
+
+/* prctl(PR_SET_MM) lets a process say what its program is, in a user namespace of its own, too: nobody needs it but who
+ * restores checkpoints, and what is mapped is judged by what the program is. */
+ALWAYS_INLINE int sets_own_program(void)
+{
+  struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+  return regs && system_call() == (is_compat() ? 172 : 157) && (is_compat() ? GET(regs, bx) : GET(regs, di)) == PR_SET_MM;
 }
 
 /* Capabilities of the host (not of a user namespace of the agent's own) that no agent has. */
@@ -125,7 +137,14 @@ ALWAYS_INLINE int judge_capability(struct user_namespace *namespace, u32 capabil
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
   struct hw_control *control = switchboard();
-  if (!control || GET(namespace, level) != 0)
+  if (!control)
+    return 0;
+  if (sets_own_program()) {
+    struct hw_case setter;
+    int way = enter(&setter, ACTION_CAPABILITY);
+    return way == JUDGE ? refuse_always(&setter, ACTION_CAPABILITY, capability, 0) : way;
+  }
+  if (GET(namespace, level) != 0)
     return 0;
   if (capability == CAP_SYS_ADMIN) {
     u32 asked = asked_namespaces();
@@ -138,7 +157,8 @@ ALWAYS_INLINE int judge_capability(struct user_namespace *namespace, u32 capabil
     return 0;
   if (!control->armed)
     return 0;
-  if (options & CAP_OPT_NOAUDIT || capability == CAP_DAC_READ_SEARCH)
+  u64 number = system_call();
+  if (options & CAP_OPT_NOAUDIT || (capability == CAP_DAC_READ_SEARCH && number != 304))
     return 1; /* the kernel asks by itself (at every look-up of root's): nothing that the agent attempted */
   struct hw_case it;
   int way = enter(&it, ACTION_CAPABILITY);
@@ -184,17 +204,20 @@ ALWAYS_INLINE int judge_mount(struct dentry *dentry, struct vfsmount *mount, int
   judge(scratch);
   /* In a namespace of its own it hides nothing from anybody, and paths are the superblocks': nothing changes. */
   int is_hosts = (u64)GET(GET(bpf_get_current_task_btf(), nsproxy), mnt_ns) == it.control->host_mnt_ns;
-  if (is_over && is_hosts && crosses_boundary(scratch, 1, 0) && !asks_for_refusal(&scratch->worst))
+  u32 flags = 0;
+  if (mount)
+    READ(flags, mount, mnt_flags);
+  is_hosts |= !mount || flags & MNT_SHARED; /* what happens on a shared mount happens on its peers, the host's too */
+  if (is_over && is_hosts && crosses_boundary(scratch, 0, MOVES_FOLDER) && !asks_for_refusal(&scratch->worst))
     weigh(&scratch->worst, MODE_ENFORCE, WEIGHT(VERDICT_DENY, 0));
   return finish(&it);
 }
 
-#define MS_REMOUNT 32
 #define MS_PROPAGATION 0x1e0000
 
 ALWAYS_INLINE int judge_mounting(struct path *over, u64 flags)
 {
-  return judge_mount(GET(over, dentry), GET(over, mnt), !(flags & (MS_REMOUNT | MS_PROPAGATION)));
+  return judge_mount(GET(over, dentry), GET(over, mnt), !(flags & MS_PROPAGATION));
 }
 
 /* What is taken away is judged by where it stands. */
@@ -207,4 +230,37 @@ ALWAYS_INLINE int judge_unmounting(struct vfsmount *vfsmount)
   u64 above = (u64)parent + __builtin_offsetof(struct mount, mnt);
   OPAQUE(above);
   return judge_mount(TYPED(dentry, point), (struct vfsmount *)above, 1);
+}
+
+/* A file system changed as a whole, wherever it is seen: its root stands for it. */
+ALWAYS_INLINE int judge_remount(struct super_block *superblock) { return judge_mount(GET(superblock, s_root), 0, 1); }
+
+/* A signal that a file sends when something arrives: to the warden never, whoever made it arrive. */
+ALWAYS_INLINE int judge_owner(struct task_struct *task)
+{
+  struct hw_control *control = switchboard();
+  return control && control->warden && (u32)GET(task, tgid) == control->warden;
+}
+
+/* To whom a file will send signals is decided when that is said. */
+ALWAYS_INLINE int judge_fcntl(u32 command, u64 argument)
+{
+  if (command != F_SETOWN && command != F_SETOWN_EX)
+    return 0;
+  struct hw_case it;
+  int way = enter(&it, ACTION_SIGNAL);
+  if (way != JUDGE)
+    return way;
+  u32 pair[2] = {}, target = argument;
+  if (command == F_SETOWN_EX) {
+    bpf_probe_read_user(pair, sizeof(pair), (void *)argument); /* type, pid */
+    target = pair[1];
+  }
+  if (it.control->warden && target == it.control->warden)
+    return refuse_always(&it, ACTION_KERNEL, target, KERNEL_WARDEN);
+  struct hw_member *other = processes.lookup(&target);
+  if (target && (!other || other->agent != it.member->agent))
+    return judge_plain(&it, ACTION_SIGNAL, target, 0);
+  give_scratch(it.slot);
+  return 0;
 }

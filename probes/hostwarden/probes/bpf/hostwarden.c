@@ -113,6 +113,9 @@ int capable(u64 *ctx) { ANSWER(judge_capability(P(user_namespace, 1), ctx[2], ct
 int sb_mount(u64 *ctx) { ANSWER(judge_mounting(P(path, 1), ctx[3])); }
 int sb_umount(u64 *ctx) { ANSWER(judge_unmounting(P(vfsmount, 0))); }
 int sb_pivotroot(u64 *ctx) { ANSWER(judge_mount(GET(P(path, 1), dentry), GET(P(path, 1), mnt), 0)); }
+int sb_remount(u64 *ctx) { ANSWER(judge_remount(P(super_block, 0))); }
+int file_sigio(u64 *ctx) { ANSWER(judge_owner(P(task_struct, 0))); }
+int file_fcntl(u64 *ctx) { ANSWER(judge_fcntl(ctx[1], ctx[2])); }
 int move_mount(u64 *ctx) { ANSWER(judge_mounting(P(path, 1), 0)); }
 int use_bpf(u64 *ctx) { ANSWER(refuse_reach(KERNEL_BPF)); }
 int use_perf(u64 *ctx) { ANSWER(refuse_reach(KERNEL_PERF)); }

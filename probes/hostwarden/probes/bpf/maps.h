@@ -141,7 +141,7 @@ struct hw_net_value { struct hw_decision decisions[3]; }; /* connect, send, list
 struct hw_location {
   u64 inode;
   u64 superblock;
-  u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; u32 rdev; u32 is_folder;
+  u32 offset; u32 length; u32 row; u32 place; u32 dev; u32 links; u32 rdev; u32 is_folder; u32 is_forbidden; u32 pad;
   u32 walked; u32 walked_row; /* what of it is matched: all, or nothing where it has no name (path.h) */
 };
 

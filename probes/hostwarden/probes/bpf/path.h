@@ -6,6 +6,7 @@
 #define ARGV_AT 4096
 #define SECOND_AT 12032 /* its end, too, is less than TEXT_AREA: a mask keeps it */
 #define MAX_COMPONENTS 64
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define MNT_NS_INTERNAL ((u64)-22) /* fs/mount.h: a mount that no namespace shows */
 
 /* LAYER: the file beneath an overlay's, which was judged as the overlay's already. PLAIN: nothing that has a path. */
@@ -142,6 +143,19 @@ ALWAYS_INLINE void describe_inode(struct dentry *dentry, struct hw_location *at)
     LOAD(at->rdev, inode, i_rdev);
 }
 
+/* An overlay that no host mount shows and that was mounted with the host's privileges can show, and change, any file under
+ * a name of the agent's choice: refused whatever policies say. (One of an unprivileged user's shows what is his.) */
+ALWAYS_INLINE int is_roots_overlay(struct super_block *superblock, u64 magic)
+{
+  struct user_namespace *owner = 0;
+  int level = 0;
+  if (magic != OVERLAYFS_SUPER_MAGIC)
+    return 0;
+  READ(owner, superblock, s_user_ns);
+  READ(level, owner, level);
+  return level == 0;
+}
+
 /* Is what stands at this address still the file system that the table means? */
 ALWAYS_INLINE int is_known(struct hw_superblock_row *known, struct super_block *superblock, u32 dev)
 {
@@ -176,7 +190,8 @@ ALWAYS_INLINE u64 find_row(struct hw_scratch *scratch, struct hw_control *contro
   LOAD(magic, superblock, s_magic);
   key.address = magic;
   u32 *row = magics.lookup(&key);
-  at->place = row ? PLACED_PRIVATE : PLACED_NOWHERE;
+  at->is_forbidden = is_roots_overlay(superblock, magic);
+  at->place = row && !at->is_forbidden ? PLACED_PRIVATE : PLACED_NOWHERE;
   at->row = row ? *row : 0;
   return 0;
 }
@@ -194,8 +209,11 @@ ALWAYS_INLINE int is_containers(struct hw_scratch *scratch, struct super_block *
   READ(root, (struct mnt_namespace *)namespace, root);
   READ(of_root, root, mnt.mnt_sb);
   struct hw_superblock_row *known = superblocks.lookup(&key);
-  if (!is_known(known, superblock, dev))
-    return 1;
+  if (!is_known(known, superblock, dev)) {
+    u64 magic = 0;
+    LOAD(magic, superblock, s_magic);
+    return !is_roots_overlay(superblock, magic);
+  }
   return of_root == superblock && known && known->row != profile->root_row;
 }
 
@@ -214,7 +232,7 @@ int locate_asked(u64 raw)
   LOAD(s_flags, superblock, s_flags);
   describe_inode(dentry, at);
   at->superblock = (u64)superblock;
-  at->row = at->walked = at->length = at->offset = 0;
+  at->row = at->walked = at->length = at->offset = at->is_forbidden = 0;
   at->walked_row = ROW_PRIVATE;
   if (!control)
     return 0;
