@@ -201,6 +201,8 @@ class World:
     def close(self) -> None:
         """Processes, servers, mounts and files."""
         self._stack.close()
+        for mount_point in reversed(_mounted_below(self.folder)):  # by who was let
+            subprocess.run(["umount", "-l", mount_point], stderr=subprocess.DEVNULL, timeout=_WAIT_S)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -289,6 +291,12 @@ def _library(name: str) -> str:
         if line.endswith(f"/{name}"):
             return line.split()[-1]
     raise FileNotFoundError(errno.ENOENT, "no such library", name)
+
+
+def _mounted_below(folder: Path) -> list[str]:
+    """Mount points, in the order in which they were made; names of ours have nothing that is escaped there."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [point for point in (line.split()[4] for line in lines) if point.startswith(f"{folder}/")]
 
 
 def _with_attribute(path: Path, name: str) -> None:
