@@ -53,7 +53,7 @@ class Asked:
         names = [(self._place(made), path) for path in made.paths]
         if made.op == "o":
             making = self._making(found)
-            opening = accesses_of(made.flags, found.result == 1)
+            opening = accesses_of(made.flags, bool(found.folders & 1))
             return making or self.worst([(action, names) for action in opening], made.uid)
         first, second = ACTIONS[made.op]
         parts = [(action, names[:1]) for action in first if action not in second]
@@ -80,7 +80,7 @@ class Asked:
     def accesses(self, found: Found) -> int:
         """The event's: a bit for each action that the attempt was."""
         made = found.made
-        first, second = (accesses_of(made.flags, found.result == 1), ()) if made.op == "o" else ACTIONS[made.op]
+        first, second = (accesses_of(made.flags, bool(found.folders & 1)), ()) if made.op == "o" else ACTIONS[made.op]
         if self._making(found):
             first = (CREATE,)
         return sum(1 << action for action in {*first, *second})
@@ -88,7 +88,7 @@ class Asked:
     def _making(self, found: Found) -> Answer | None:
         """The answer to an open that creates, if it is refused as that."""
         made = found.made
-        if made.op != "o" or found.result == 1 or not made.flags & os.O_CREAT:
+        if made.op != "o" or found.folders & 1 or not made.flags & os.O_CREAT:
             return None
         if not self.armed or self.tier is Tier.SIGNAL:
             return None

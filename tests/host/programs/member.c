@@ -152,7 +152,7 @@ static int make(int op, int folder, char *path)
   }
 }
 
-static int try_open(int folder, char *path, int flags)
+static int try_open(int folder, char *path, int flags, uint32_t *folders)
 {
   char *rest;
   int at = near(folder, path, &rest), result = 0;
@@ -161,7 +161,7 @@ static int try_open(int folder, char *path, int flags)
   int file = TIMED(openat(at, rest, flags | O_CLOEXEC | O_NONBLOCK, 0755));
   if (file == -EISDIR) { /* a folder can only be read */
     file = TIMED(openat(at, rest, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    result = 1;
+    result = *folders = 1;
   }
   if (file < 0)
     result = file;
@@ -336,7 +336,7 @@ int main(int argc, char **folders)
       if (strchr("mlDf", request.op))
         reply.result = make(request.op, folder, payload);
       else if (request.op == 'o')
-        reply.result = try_open(folder, payload, request.flags);
+        reply.result = try_open(folder, payload, request.flags, &reply.folders);
       else if (request.op == 'x')
         reply.result = try_exec(folder, payload, request.flags, payload + strlen(payload) + 1, &reply.pid);
       else if (request.op == 'n')
