@@ -52,6 +52,7 @@ bpffs_dir = "{self.bpffs}"
 """
         )
         self.process: subprocess.Popen[bytes] | None = None
+        self.wait_s = WAIT_S  # for what a test waits for: in an emulated guest everything takes its time
         self._names = 0
 
     # life
@@ -142,7 +143,7 @@ bpffs_dir = "{self.bpffs}"
 
     def wait_for(self, since: int = 0, *, count: int = 1, **wanted: Any) -> list[Record]:
         """``events``, as soon as there are ``count`` of them."""
-        ends = time.monotonic() + WAIT_S
+        ends = time.monotonic() + self.wait_s
         while True:
             found = self.events(since, **wanted)
             if len(found) >= count or time.monotonic() > ends:
