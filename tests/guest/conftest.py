@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.conftest import program as program  # the fixture
+
 GUESTS = json.loads((Path(__file__).resolve().parents[2] / "vagrant" / "guests.json").read_text())
 
 
