@@ -4,7 +4,8 @@ hooks_file.h and hooks_exec.h state on top.
 * An attempt is its actions on one name or two; the most severe ruling counts, of equal ones the last; of one action on
   both names, what is said of either.
 * An open that creates is refused where nothing has been made yet, as a create alone; else it is all that it is.
-* A folder isn't renamed if that changes what rules say of what can be refused below it.
+* Nothing is moved to where it may be read or executed from where it may not, and no folder if that changes what rules
+  say of what can be refused below it.
 * A program's files are judged one by one before the new program is there, argv with it if there is one file; then all
   at once (``oracle_answers.executed``).
 """
@@ -15,13 +16,13 @@ from dataclasses import dataclass, replace
 
 from hostwarden.policy.model import Policy
 from hostwarden.policy.oracle import Attempt, decisive
-from hostwarden.policy.tables import Profile, Reason
+from hostwarden.policy.tables import Automaton, Profile, Reason
 from hostwarden.policy.words import Action, Mode, Tier, Verdict
 from tests.host.oracle_answers import MAX_COMPONENTS, Answer, accesses_of, is_nowhere, placed, refused, subject
 from tests.host.oracle_tries import EXCHANGE, Found, Location, Try
 
 MAX_TEXT = 3800  # bytes of a path as passed, with the folder's own (text.h)
-READ, WRITE, CREATE, LINK = Action.READ, Action.WRITE, Action.CREATE, Action.LINK
+EXEC, READ, WRITE, CREATE, LINK = Action.EXEC, Action.READ, Action.WRITE, Action.CREATE, Action.LINK
 # op → actions on the first name, and on the second
 ACTIONS: dict[str, tuple[tuple[Action, ...], tuple[Action, ...]]] = {
     "u": ((Action.DELETE,), ()),
@@ -59,17 +60,9 @@ class Asked:
         parts = [(action, names[:1]) for action in first if action not in second]
         parts += [(action, names if action in first else names[1:]) for action in second]
         answer = self.worst(parts, made.uid)
-        forth, back = bool(found.folders & 1), bool(found.folders & 2 and made.flags & EXCHANGE)
-        if self.tier is Tier.SIGNAL:  # by text nobody can tell
-            forth, back = True, False
-        if made.op in self.movers and not is_refusal(answer) and self._crosses(names, made.uid, forth, back):
+        if made.op in "vh" and not is_refusal(answer) and self._is_moved_out(names, found):
             return replace(answer, action=Action.RENAME, enforced=Verdict.DENY, enforced_reason=Reason())
         return answer
-
-    @property
-    def movers(self) -> str:
-        """Ops of which two names are compared."""
-        return "vh" if self.tier is Tier.SIGNAL else "v"
 
     def can_tell(self, made: Try) -> bool:
         """Whether the kernel can tell what this is about: by text, where nothing else is left, not all that long."""
@@ -129,20 +122,38 @@ class Asked:
             sides[0] = refused(self.profile, action)
         return Answer(action, *sides[0], *sides[1])
 
-    def _crosses(self, names: Sequence[tuple[Location, bytes]], uid: int, forth: bool, back: bool) -> bool:
-        """By the tables: would what is below the folder be judged otherwise, and can anything there be refused?"""
-        denial = differs = False
-        user = self.profile.users.get(uid, 0)
-        for automaton in self.profile.paths:
-            states = []
-            for location, path in names:
-                known = not is_nowhere(location, path)
-                start = automaton.starts[(location.row or 0) if known else 0][user]
-                states.append(automaton.run(location.relative(path) if known else b"", start))
-            denial = denial or bool(forth and automaton.denial_below[states[0]])
-            denial = denial or bool(back and automaton.denial_below[states[1]])
-            differs = differs or states[0] != states[1]
-        return denial and differs
+    def _is_moved_out(self, names: Sequence[tuple[Location, bytes]], found: Found) -> bool:
+        """Out of the reach of what refuses something of the object, or of what is below it."""
+        old, new = (self._states(location, path, found.made.uid) for location, path in names)
+        if self.tier is Tier.SIGNAL:  # by text nobody can tell a folder
+            return self._crosses(old, new, None if found.made.op == "v" else False)
+        forth = self._crosses(old, new, bool(found.folders & 1))
+        is_swap = found.made.op == "v" and bool(found.made.flags & EXCHANGE)
+        return forth or (is_swap and self._crosses(new, old, bool(found.folders & 2)))
+
+    def _states(self, location: Location, path: bytes, uid: int) -> list[int]:
+        """The state of each automaton after the name; of one that is unknown, where no text leads from `@private`."""
+        known, user = not is_nowhere(location, path), self.profile.users.get(uid, 0)
+        row, text = ((location.row or 0), location.relative(path)) if known else (0, b"")
+        return [automaton.run(text, automaton.starts[row][user]) for automaton in self.profile.paths]
+
+    def _crosses(self, before: Sequence[int], after: Sequence[int], is_folder: bool | None) -> bool:
+        """By the tables, as decide.h states it; None: nobody knows whether it is a folder."""
+        denial = other_denial = differs = False
+        for automaton, state, other in zip(self.profile.paths, before, after, strict=True):
+            if any(_is_denied(automaton, state, way) and not _is_denied(automaton, other, way) for way in (READ, EXEC)):
+                return True
+            denial = denial or bool(automaton.denial_below[state])
+            other_denial = other_denial or bool(automaton.denial_below[other])
+            differs = differs or automaton.run(b"/", state) != automaton.run(b"/", other)
+        if is_folder is None:
+            return denial and not other_denial
+        return is_folder and denial and differs
+
+
+def _is_denied(automaton: Automaton, state: int, action: Action) -> bool:
+    verdict = automaton.decisions[automaton.output[state]][action].enforced
+    return verdict is Verdict.HOLD or verdict >= Verdict.DENY
 
 
 def is_refusal(answer: Answer) -> bool:

@@ -61,7 +61,7 @@ AUTOMATON = ("shift", "classes", "joint", "decisions", "output", "next")
 # struct of the kernel → members that the probes read
 KERNEL = {
     "task_struct": "tgid pid group_leader files signal real_parent start_boottime mm cgroups task_works nsproxy"
-    " exit_code thread_info.status fs",
+    " exit_code thread_info.status fs pid_links exit_state",
     "fs_struct": "root pwd",
     "mm_struct": "arg_start arg_end exe_file",
     "vm_area_struct": "vm_file",
@@ -70,9 +70,9 @@ KERNEL = {
     "path": "dentry mnt",
     "inode": "i_nlink i_ino i_mode i_rdev",
     "proc_inode": "vfs_inode pid",
-    "pid": "numbers[0].nr",
+    "pid": "tasks[0].first",
     "user_namespace": "level",
-    "super_block": "s_dev s_flags s_magic s_root",
+    "super_block": "s_dev s_flags s_magic s_root s_user_ns",
     "mount": "mnt mnt.mnt_root mnt.mnt_sb mnt_parent mnt_mountpoint mnt_ns",
     "mnt_namespace": "root",
     "kernel_siginfo": "si_code",
