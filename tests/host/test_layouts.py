@@ -74,6 +74,7 @@ KERNEL = {
     "user_namespace": "level",
     "super_block": "s_dev s_flags s_magic s_root s_user_ns",
     "mount": "mnt mnt.mnt_root mnt.mnt_sb mnt_parent mnt_mountpoint mnt_ns",
+    "vfsmount": "mnt_flags",
     "mnt_namespace": "root",
     "kernel_siginfo": "si_code",
     "nsproxy": "mnt_ns",
