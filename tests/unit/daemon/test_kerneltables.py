@@ -27,8 +27,10 @@ otherwise: {exec: deny}
 def test_packed_profile_says_what_the_profile_says() -> None:
     profile = compile_profile([parse_policy(TEXT, "p.yaml", lambda name: None)], [[Place(b"", b"")]])
     head = layout.PROFILE_HEAD.unpack_from(kerneltables.pack_profile(profile))
-    without_argv, without_hash, n_paths, has_argv, enforced, n_users, n_joint, has_hashes, *otherwise, record = head
+    without_argv, without_hash, n_paths, has_argv, enforced, n_users, n_joint, has_hashes, *rest = head
+    has_roots, root_row, *otherwise, record = rest
     assert (n_paths, has_argv, n_users, n_joint, has_hashes) == (1, 1, 0, 2, 1)
+    assert (has_roots, root_row) == (0, 0)
     assert (without_argv, without_hash) == (0b10, 0b01), "the kill with path and argv is more severe"
     assert enforced == sum(1 << action for action in (Action.EXEC, Action.READ, Action.CONNECT, Action.LOAD))
     assert otherwise == [1] + 31 * [0], "exec's, enforcing: the kernel adds it"

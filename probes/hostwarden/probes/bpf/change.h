@@ -277,7 +277,7 @@ ALWAYS_INLINE int judge_sent(u32 signal, struct kernel_siginfo *info, struct tas
   if (!begin_change(&it, member, ACTION_SIGNAL))
     return 0;
   u32 tgid = GET(to, tgid);
-  if (is_outside(&it, tgid) && !GET(to, exit_state)) { /* a zombie is nobody's any more: nothing happens to it */
+  if (is_outside(&it, tgid) && is_alive(to)) {
     struct hw_change change = {.plain = ON(SIGNAL), .object = tgid, .detail = signal};
     judge_change(it.scratch, bpf_get_current_task_btf(), &change, it.control, it.agent, member);
   }

@@ -18,13 +18,15 @@
 #define MNT_SHARED 0x1000 /* include/linux/mount.h */
 #define TIOCSTI 0x5412
 #define TIOCLINUX 0x541c
+#define FIOSETOWN 0x8901
+#define SIOCSPGRP 0x8902
 
 /* Is `task` a member of the same agent? */
 ALWAYS_INLINE int is_own(struct hw_case *it, struct task_struct *task)
 {
   u32 tgid = GET(task, tgid);
   struct hw_member *other = processes.lookup(&tgid);
-  return (other && other->agent == it->member->agent) || GET(task, exit_state); /* a zombie: nothing happens to it */
+  return (other && other->agent == it->member->agent) || !is_alive(task);
 }
 
 ALWAYS_INLINE int is_warden(struct hw_case *it, struct task_struct *task)
@@ -183,11 +185,6 @@ ALWAYS_INLINE int judge_kernel_file(u32 id)
   return refuse_reach(id == READING_MODULE ? KERNEL_MODULE : KERNEL_KEXEC);
 }
 
-/* Keys pressed for somebody at a terminal. */
-ALWAYS_INLINE int judge_ioctl(u32 command)
-{
-  return command == TIOCSTI || command == TIOCLINUX ? refuse_reach(KERNEL_TTY) : 0;
-}
 
 /* Mounting over something, or taking a mount away: refused also where it would change what rules say of what is below. */
 ALWAYS_INLINE int judge_mount(struct dentry *dentry, struct vfsmount *mount, int is_over)
@@ -243,19 +240,12 @@ ALWAYS_INLINE int judge_owner(struct task_struct *task)
 }
 
 /* To whom a file will send signals is decided when that is said. */
-ALWAYS_INLINE int judge_fcntl(u32 command, u64 argument)
+ALWAYS_INLINE int judge_new_owner(u32 target)
 {
-  if (command != F_SETOWN && command != F_SETOWN_EX)
-    return 0;
   struct hw_case it;
   int way = enter(&it, ACTION_SIGNAL);
   if (way != JUDGE)
     return way;
-  u32 pair[2] = {}, target = argument;
-  if (command == F_SETOWN_EX) {
-    bpf_probe_read_user(pair, sizeof(pair), (void *)argument); /* type, pid */
-    target = pair[1];
-  }
   if (it.control->warden && target == it.control->warden)
     return refuse_always(&it, ACTION_KERNEL, target, KERNEL_WARDEN);
   struct hw_member *other = processes.lookup(&target);
@@ -263,4 +253,27 @@ ALWAYS_INLINE int judge_fcntl(u32 command, u64 argument)
     return judge_plain(&it, ACTION_SIGNAL, target, 0);
   give_scratch(it.slot);
   return 0;
+}
+
+ALWAYS_INLINE int judge_fcntl(u32 command, u64 argument)
+{
+  u32 pair[2] = {};
+  if (command == F_SETOWN)
+    return judge_new_owner(argument);
+  if (command != F_SETOWN_EX)
+    return 0;
+  bpf_probe_read_user(pair, sizeof(pair), (void *)argument); /* type, pid */
+  return judge_new_owner(pair[1]);
+}
+
+/* Keys pressed for somebody at a terminal, and one more way to say who gets a file's signals. */
+ALWAYS_INLINE int judge_ioctl(u32 command, u64 argument)
+{
+  u32 target = 0;
+  if (command == TIOCSTI || command == TIOCLINUX)
+    return refuse_reach(KERNEL_TTY);
+  if (command != FIOSETOWN && command != SIOCSPGRP)
+    return 0;
+  bpf_probe_read_user(&target, sizeof(target), (void *)argument);
+  return judge_new_owner(target);
 }

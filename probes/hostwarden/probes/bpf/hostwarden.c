@@ -73,7 +73,7 @@ int make_socket(struct bpf_sock *ctx) { return judge_socket(ctx->family, ctx->ty
 #define P(type, n) ((struct type *)ctx[n])
 int file_open(u64 *ctx) { ANSWER(judge_opening(P(file, 0))); }
 int file_receive(u64 *ctx) { ANSWER(judge_file(P(file, 0), accesses_of(P(file, 0)), 1)); }
-int file_ioctl(u64 *ctx) { ANSWER(judge_ioctl(ctx[1])); }
+int file_ioctl(u64 *ctx) { ANSWER(judge_ioctl(ctx[1], ctx[2])); }
 int mmap_lsm(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1] | ctx[2], 1)); }
 int mmap_security(u64 *ctx) { ANSWER(judge_mapping(P(file, 0), ctx[1], 1)); }
 int file_mprotect(u64 *ctx) { ANSWER(judge_protection(P(vm_area_struct, 0), ctx[1] | ctx[2])); }

@@ -47,6 +47,9 @@ ALWAYS_INLINE void end_process(struct hw_member *member)
   }
 }
 
+/* Not once its last thread is about to end: nothing happens to it any more, and it has left its agent. */
+ALWAYS_INLINE int is_alive(struct task_struct *task) { return GET(GET(task, signal), live.counter) != 0; }
+
 /* The verdict `freeze`: from now on nothing of the agent is let through, and who tries stops; the daemon stops the others
  * and keeps them so until they are released. */
 ALWAYS_INLINE void stop_agent(struct hw_agent *agent)
