@@ -99,7 +99,9 @@ class Stops:
 
     def freeze(self, labels: Labels, timeout_s: float) -> Stopped:
         """Stop all members of the matching agents; they, and their labels, stand still until ``release``."""
-        matching = self.family(labels)
+        alive = {member.agent for _, member in self._kernel.processes()}
+        # One that has ended isn't stopped: it is only not forgotten yet.
+        matching = [agent for agent in self.family(labels) if agent.standing or agent.id in alive]
         if not matching:
             return NOBODY
         if dict(labels) not in self.frozen:
