@@ -17,6 +17,12 @@ def pytest_configure() -> None:
         raise pytest.UsageError("tests/guest runs in guests, which name themselves; try: ./dev vm test")
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Failures are told as they come: an emulated guest's suite takes long, and may be ended before its summary."""
+    if report.failed:
+        print(f"\n{report.nodeid}\n{report.longreprtext}", flush=True)
+
+
 @pytest.fixture(scope="session")
 def guest() -> str:
     """The guest's name: 6.1, 6.12 or 6.12-nolsm."""
