@@ -28,7 +28,7 @@ from tests.host.oracle_world import World, opened
 
 CHANGES, CHANGED, LEAST_CHANGES = 16, 100, 900
 EXEC_EXAMPLES, EXECS, LEAST_EXECS = 8, 30, 120
-SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 6, 15, 30
+SCRIPT_EXAMPLES, SCRIPTS, LEAST_SCRIPTS = 6, 15, 20
 NET_EXAMPLES, ADDRESSES, LEAST_ADDRESSES = 6, 60, 200
 # A failure isn't made smaller: that would take an emulated guest longer than a person.
 examples = partial(native.examples, shrink=False)

@@ -26,7 +26,11 @@ int argument_turn(u64 turn)
     return 1;
   }
   long copied = bpf_probe_read_user_str(&scratch->text[ARGV_AT + MASKED(at, AREA - 1)], AREA, (void *)pointer);
-  if (copied <= 0 || at + copied > AREA) {
+  if (!copied) { /* of an empty one the helper counts nothing, not even its NUL */
+    scratch->text[ARGV_AT + MASKED(at, AREA - 1)] = 0;
+    copied = 1;
+  }
+  if (copied < 0 || at + copied > AREA) {
     walk->failed = 1;
     return 1;
   }
