@@ -49,7 +49,14 @@ def run(guests: Sequence[Guest]) -> int:
 def line(guest: Guest, arguments: Sequence[str] = ()) -> str:
     """The shell line that runs pytest in the guest, as root: with ``arguments``, or all of tests/guest."""
     # Everything takes ten times as long, or more, where the processor is emulated.
-    words = [".venv/bin/pytest", "-o", "cache_dir=/tmp/pytest", "--timeout=900", *(arguments or ["tests/guest"])]
+    words = [
+        ".venv/bin/pytest",
+        "-o",
+        "cache_dir=/tmp/pytest",
+        "--timeout=900",
+        "--durations=12",
+        *(arguments or ["tests/guest"]),
+    ]
     return f"cd {machine.INSTALLED} && sudo HOSTWARDEN_GUEST={guest.name} {shlex.join(words)}"
 
 
