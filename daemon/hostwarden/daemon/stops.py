@@ -6,7 +6,7 @@ what is frozen goes on where it stood. Both hold over a restart; what was killed
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostwarden.daemon import hands
@@ -99,14 +99,15 @@ class Stops:
 
     def freeze(self, labels: Labels, timeout_s: float) -> Stopped:
         """Stop all members of the matching agents; they, and their labels, stand still until ``release``."""
-        alive = {member.agent for _, member in self._kernel.processes()}
-        # One that has ended isn't stopped: it is only not forgotten yet.
-        matching = [agent for agent in self.family(labels) if agent.standing or agent.id in alive]
+        matching = self.family(labels)
         if not matching:
             return NOBODY
         if dict(labels) not in self.frozen:
             self.frozen.append(dict(labels))
-        return self.freeze_agents(matching, timeout_s)
+        alive = {member.agent for _, member in self._kernel.processes()}
+        stopped = self.freeze_agents(matching, timeout_s)
+        # One that has ended isn't told of: it is only not forgotten yet.
+        return replace(stopped, agents=_names([agent for agent in matching if agent.standing or agent.id in alive]))
 
     def freeze_agents(self, agents: Collection[Agent], timeout_s: float) -> Stopped:
         """Stop all members of these agents, and those of agents that they started."""
