@@ -32,7 +32,7 @@ class Attempt:
         return self.code != 0 and any(word in self.err for word in ("EPERM", "EACCES", *_WORDS))
 
 
-_WORDS = ("Operation not permitted", "Permission denied")
+_WORDS = ("Operation not permitted", "Permission denied", "failed to map segment")  # the last is the loader's
 
 
 class Resident:

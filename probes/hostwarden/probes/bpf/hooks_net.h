@@ -5,6 +5,7 @@
 
 #define AF_UNIX 1
 #define AF_NETLINK 16
+#define AF_PACKET 17
 
 /* The name of a unix socket: its file, or an abstract name, which is matched as `/./name` (no path has a component `.`). */
 ALWAYS_INLINE void locate_unix(struct hw_scratch *scratch, struct sock *sock, struct hw_location *at)
@@ -80,9 +81,16 @@ ALWAYS_INLINE int judge_family(u32 family, u32 protocol, u32 is_kernels)
   int way = enter(&it, ACTION_CONNECT);
   if (way != JUDGE)
     return way;
-  it.scratch->header.flags |= EVENT_FLAG_SOCKET;
-  it.scratch->header.port = protocol;
-  return judge_plain(&it, ACTION_CONNECT, family, 0);
+  struct hw_scratch *scratch = it.scratch;
+  scratch->header.flags |= EVENT_FLAG_SOCKET;
+  scratch->header.port = protocol;
+  scratch->header.object = family;
+  locate_nothing(&scratch->at[0]);
+  if (family == AF_PACKET)
+    scratch->at[0].place = PLACED_NOWHERE; /* it reaches any address: refused where any can be refused */
+  scratch->actions[0] = 1 << ACTION_CONNECT;
+  judge(scratch);
+  return finish(&it);
 }
 
 ALWAYS_INLINE void rule_on_listening(struct hw_case *it, struct sock *sock, u32 family)

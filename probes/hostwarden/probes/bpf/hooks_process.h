@@ -6,6 +6,7 @@
 #define CLONE_NEW 0x7e020080 /* every CLONE_NEW* flag */
 #define CLONE_NEWUSER 0x10000000
 #define CAP_DAC_READ_SEARCH 2
+#define PF_IO_WORKER 0x10
 #define CAP_SYS_PTRACE 19
 #define CAP_SYS_ADMIN 21
 #define CAP_OPT_NOAUDIT 2
@@ -125,6 +126,15 @@ ALWAYS_INLINE int has_own_action(u64 number)
   return number == 155 || number == 165 || number == 166 || number == 272 || number == 308 || (number >= 428 && number <= 433);
 }
 
+/* The kernel works for a task with somebody else's credentials: an overlay with those of who mounted it. Not io_uring's,
+ * which are the agent's own. */
+ALWAYS_INLINE int is_for_others(void)
+{
+  struct task_struct *task = bpf_get_current_task_btf();
+  u32 flags = GET(task, flags);
+  return (u64)GET(task, cred) != (u64)GET(task, real_cred) && system_call() != 426 && !(flags & PF_IO_WORKER);
+}
+
 /* prctl(PR_SET_MM) lets a process say what its program is, in a user namespace of its own, too: nobody needs it but who
  * restores checkpoints, and what is mapped is judged by what the program is. */
 ALWAYS_INLINE int sets_own_program(void)
@@ -146,7 +156,7 @@ ALWAYS_INLINE int judge_capability(struct user_namespace *namespace, u32 capabil
   if (!member || member->flags & MEMBER_WARDEN)
     return 0;
   struct hw_control *control = switchboard();
-  if (!control)
+  if (!control || is_for_others())
     return 0;
   if (sets_own_program()) {
     struct hw_case setter;
