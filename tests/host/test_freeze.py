@@ -145,9 +145,9 @@ def test_a_verdict_while_nobody_records_counts_at_the_next_start(
     hostwarden: Hostwarden, agent: str, secret: Path, folder: Path
 ) -> None:
     trigger = folder / "trigger"
-    waiting = f"while [ ! -e {trigger} ]; do :; done; cat {secret}"
+    waiting = f": > {folder}/began; while [ ! -e {trigger} ]; do :; done; cat {secret}"
     with hostwarden.spawn_agent(["sh", "-c", waiting], agent=agent, labels=LABELS):
-        hostwarden.wait_until(lambda: (hostwarden.agent(agent) or {}).get("processes") == 2)
+        hostwarden.wait_until((folder / "began").exists)  # it is bound before it is executed, and `run` waits for a word
         since = hostwarden.sequence
         hostwarden.stop(signal.SIGKILL)
         trigger.touch()
