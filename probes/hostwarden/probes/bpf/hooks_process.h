@@ -63,7 +63,12 @@ ALWAYS_INLINE int judge_tracing(struct task_struct *task, u32 mode)
 {
   if (mode & PTRACE_MODE_NOAUDIT)
     return 0;
-  return judge_on_process(task, ACTION_PTRACE, mode, mode & PTRACE_MODE_ATTACH);
+  if (mode & PTRACE_MODE_ATTACH)
+    return judge_on_process(task, ACTION_PTRACE, mode, 1);
+  /* Looking into /proc is reading files. Of the warden nothing is shown, without a word: `ps` asks of every process. */
+  struct hw_member *member = membership();
+  struct hw_control *control = switchboard();
+  return member && !(member->flags & MEMBER_WARDEN) && control && control->warden && (u32)GET(task, tgid) == control->warden;
 }
 
 ALWAYS_INLINE int refuse_on_warden(struct task_struct *task)
