@@ -147,7 +147,9 @@ def test_a_verdict_while_nobody_records_counts_at_the_next_start(
     trigger = folder / "trigger"
     waiting = f": > {folder}/began; while [ ! -e {trigger} ]; do :; done; cat {secret}"
     with hostwarden.spawn_agent(["sh", "-c", waiting], agent=agent, labels=LABELS):
-        hostwarden.wait_until((folder / "began").exists)  # it is bound before it is executed, and `run` waits for a word
+        hostwarden.wait_until(
+            (folder / "began").exists
+        )  # it is bound before it is executed, and `run` waits for a word
         since = hostwarden.sequence
         hostwarden.stop(signal.SIGKILL)
         trigger.touch()

@@ -61,7 +61,7 @@ AUTOMATON = ("shift", "classes", "joint", "decisions", "output", "next")
 # struct of the kernel → members that the probes read
 KERNEL = {
     "task_struct": "tgid pid group_leader files signal real_parent start_boottime mm cgroups task_works nsproxy"
-    " exit_code thread_info.status fs pid_links exit_state",
+    " exit_code thread_info.status fs pid_links exit_state flags cred real_cred",
     "fs_struct": "root pwd",
     "mm_struct": "arg_start arg_end exe_file",
     "vm_area_struct": "vm_file",
