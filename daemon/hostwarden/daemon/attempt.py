@@ -49,13 +49,18 @@ class World:
     @staticmethod
     def _start_victim() -> int:
         """A process that isn't a member, for it is born before we are one; it ends with us."""
+        ready, is_ready = os.pipe()
         pid = os.fork()
         if pid == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.close(0)
             os.close(1)
+            os.close(is_ready)
             while True:
                 signal.pause()
+        os.close(is_ready)
+        os.read(ready, 1)  # its end: attached to before, it would stand still with our output open, and outlive us
+        os.close(ready)
         return pid
 
     def is_victim_touched(self) -> bool:
